@@ -1,0 +1,62 @@
+"""Everything known about a finished call. Ledger rows, metrics, logs and traces are made of this and nothing else."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gateway.core.usage import Usage
+
+
+class AttemptRecord(NamedTuple):
+    model: str
+    provider: str
+    hosting: str
+    purpose: str  # answer | retry (a failed or superseded try)
+    reason: str  # why it was made: first, retry, or the failure kind that led here
+    result: str  # ok | relayed (an upstream's own 4xx) | cancelled | a failure kind
+    status: int  # the upstream's status; 0 where there was none
+    started: float  # seconds after the request came in
+    duration: float
+    first_token: float | None  # seconds after the attempt began
+    usage: Usage
+    price_source: str  # empty: unpriced
+    cost_nano: int
+    upstream_request_id: str = ""
+    detail: str = ""  # what failed, for people; no content
+
+
+class Record(NamedTuple):
+    id: str  # ours
+    client_request_id: str
+    started: float  # unix seconds
+    key: str
+    team: str
+    user: str
+    tags: tuple[str, ...]
+    endpoint: str
+    requested_model: str
+    stream: bool
+    route: str  # empty where none was chosen
+    task: str
+    task_why: str
+    model: str  # the model that answered, or was tried last; empty where none was
+    provider: str
+    hosting: str
+    outcome: str  # ok | client_error | rejected | upstream_error | cancelled
+    rejection: str  # auth | rate_limit | budget | overload | invalid | not_found | ...; empty unless rejected
+    status: int  # what the client got
+    fallback_reason: str  # empty: no fallback
+    usage: Usage  # of the attempt that answered
+    cost_nano: int  # of all attempts
+    baseline_nano: int
+    baseline_model: str  # empty: no baseline applies
+    unpriced: bool  # tokens were used at a price we do not know
+    duration: float  # seconds
+    first_token: float | None
+    overhead: float  # seconds of `duration` that were ours
+    has: tuple[str, ...]
+    estimated_input: int
+    max_output: int | None
+    lines_dropped: int  # malformed SSE lines left out
+    config_hash: str
+    attempts: tuple[AttemptRecord, ...]

@@ -1,0 +1,52 @@
+"""The seam between the engine and whatever serves models: one method wide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+from gateway.core.answers import Seen
+from gateway.core.call import Call
+from gateway.core.routing import Target
+
+
+class Attempt(NamedTuple):
+    call: Call
+    target: Target
+
+
+class Upstream(Protocol):
+    """An answer under way. Owned by one attempt; `close` must be called, always, and may be called twice."""
+
+    status: int
+    headers: Mapping[str, str]  # lower-case names
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body. Raises UpstreamFailure `malformed` when it is cut short or longer than `limit` bytes."""
+
+    async def chunk(self) -> bytes:
+        """The next piece of the body as it arrives; b"" at its proper end. Raises UpstreamFailure `stream_cut`."""
+
+    def close(self) -> None:
+        """Gives the connection back if the answer was read whole, else drops it at once. Never blocks, never raises."""
+
+
+class Provider(Protocol):
+    """One entry under `providers:`, made live."""
+
+    async def open(self, attempt: Attempt) -> Upstream:
+        """Sends the call and returns once the status and headers are there.
+
+        Raises UpstreamFailure: `connect` before the request was sent whole (refused, DNS, TLS, reset, connect timeout),
+        `server_error` when the connection is lost before the answer. Honours `target.timeouts.connect`; the longer limits
+        are the engine's.
+        """
+
+    def read_answer(self, call: Call, body: bytes) -> Seen | None:
+        """The view of a whole answer; None where it is not a JSON object."""
+
+    def read_chunk(self, call: Call, data: bytes) -> Seen | None:
+        """The view of one event's data; None where it is not a JSON object."""
+
+    async def close(self) -> None:
+        """Closes idle connections. Answers under way have been waited for."""

@@ -30,7 +30,7 @@ class Tier(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """Self-hosted hardware: it costs by the hour; a request is charged its share at rated speed (contract section 5)."""
+    """Self-hosted hardware, paid by the hour; a request is charged its share at rated speed (contract section 5)."""
 
     nano_usd_per_hour: int  # all GPUs of one endpoint together
     input_tokens_per_second: float  # at rated speed; above 0

@@ -69,8 +69,8 @@ def estimate_tokens(characters: int) -> int:
     """A rough count for text of a length, used only where an upstream reports no usage; always marked `estimated`.
 
     Four characters a token, rounded up, is OpenAI's own rule of thumb for English (help.openai.com, "What are tokens
-    and how to count them"). Code and CJK text have fewer characters a token; a tokenizer for each model would cost more than
-    the rare missing report is worth.
+    and how to count them"). Code and CJK text have fewer characters a token; a tokenizer for each model would cost
+    more than the rare missing report is worth.
     """
     return -(-characters // _CHARACTERS_PER_TOKEN)
 
@@ -97,7 +97,7 @@ def _details(reported: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 
 
 def _cache_counts(reported: Mapping[str, Any]) -> tuple[int, int]:
-    """(cached, cache write). Servers that report one number under two names mean the same tokens; a zero may be filler."""
+    """(cached, cache write). One number under two names means the same tokens; a zero may be mere filler."""
     details = _details(reported, "prompt_tokens_details", "input_tokens_details")
     cached = max(
         _first(details, "cached_tokens")
@@ -117,7 +117,7 @@ def _excludes_cache(reported: Mapping[str, Any]) -> bool:
     """Whether the input count leaves cached tokens out: Anthropic's own shape does, all others count them in.
 
     docs.anthropic.com, "Prompt caching", "Tracking cache performance": total input = cache_read_input_tokens +
-    cache_creation_input_tokens + input_tokens. OpenAI's responses share the name `input_tokens` but not the cache names.
+    cache_creation_input_tokens + input_tokens. OpenAI's responses share the name `input_tokens`, not the cache names.
     """
     if _count(reported.get("prompt_tokens")) is not None or _count(reported.get("input_tokens")) is None:
         return False

@@ -1,0 +1,158 @@
+"""One call, start to finish: the only place where decisions meet I/O.
+
+`Engine.run` is the story of one request. What to do is decided in `gateway.core`; an `Exchange` holds the conversation
+with one upstream; what happened is kept in a `Flight`, which makes the one record of the call at its end, however it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from gateway.config.types import Config
+from gateway.core.attempts import Fail, Past, Try, Wait, next_step
+from gateway.core.call import Call, Json, Principal
+from gateway.core.explain import explain
+from gateway.core.routing import Plan, Signals, plan
+from gateway.core.tasks import classify
+from gateway.errors import GatewayError, RequestError, RouteExhausted
+from gateway.exchange import Client, Exchange
+from gateway.flight import Flight, Request
+from gateway.providers.base import Provider
+from gateway.stores.base import Ledger
+from gateway.telemetry.events import Event, RequestEnded, RequestFinished, RequestStarted
+
+
+class Parts(NamedTuple):
+    """What the runtime gives an engine."""
+
+    config: Config
+    providers: Mapping[str, Provider]
+    ledger: Ledger
+    emit: Callable[[Event], None]
+    json: Json
+    in_flight: dict[str, int]  # by model; outlives a reload
+
+
+class Engine:
+    """Serves calls under one configuration. A reload makes a new engine; calls in flight finish on theirs."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.config = parts.config
+        self._providers = parts.providers
+        self._ledger = parts.ledger
+        self._emit = parts.emit
+        self._json = parts.json
+        self._in_flight = parts.in_flight
+        self._dice = random.Random()  # noqa: S311 - for jitter and weights, not for secrets
+
+    async def run(self, call: Call, flight: Flight, client: Client) -> None:
+        """Serves one call. Every error is answered; only cancellation (the client hung up) comes out."""
+        flight.call = call
+        try:
+            await self._ledger.room()
+            flight.plan = self._decide(call, flight.principal)
+            if call.hints.dry_run:
+                await self._explain(flight.plan, flight, client)
+            else:
+                await self._attempts(flight.plan, flight, client)
+        except asyncio.CancelledError:
+            flight.outcome, flight.status = "cancelled", flight.status or 499
+            raise
+        except GatewayError as error:
+            await self._fail(flight, client, error)
+        finally:
+            self._finish(flight)
+
+    def begin(self, request: Request, principal: Principal) -> Flight:
+        """Opens the account of a request."""
+        return Flight(request, principal, began=time.time(), start=time.monotonic())
+
+    async def refuse(self, flight: Flight, client: Client, error: GatewayError, *, keep: bool) -> None:
+        """Answers a request that never became a call. `keep`: whether it gets a row in the ledger (a stranger's does not)."""
+        try:
+            await self._fail(flight, client, error)
+        finally:
+            self._finish(flight, keep=keep)
+
+    def _decide(self, call: Call, principal: Principal) -> Plan:
+        rules = self.config.rules
+        task = classify(call, rules.tasks, known=rules.known_tasks)
+        return plan(rules, call, task, principal, Signals(self._in_flight, self._dice.random()))
+
+    async def _explain(self, plan: Plan, flight: Flight, client: Client) -> None:
+        assert flight.call is not None
+        body = self._json.dumps(explain(flight.call, plan, flight.principal))
+        flight.outcome, flight.status = "ok", 200
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await client.start(200, flight.headers() + headers)
+        await client.send(body, more=False)
+
+    async def _attempts(self, plan: Plan, flight: Flight, client: Client) -> None:
+        """Asks what to do next, does it, remembers how it went, until the client has its answer."""
+        assert flight.call is not None
+        no_fallback = flight.call.hints.no_fallback
+        roll = self._dice.random()
+        while True:
+            now = time.monotonic()
+            match next_step(plan, flight.history, started=flight.start, now=now, no_fallback=no_fallback, roll=roll):
+                case Try() as step:
+                    failure = await self._attempt(plan, step, flight, client)
+                    if failure is None:
+                        return
+                    flight.history.append(failure)
+                    roll = self._dice.random()
+                case Wait(seconds):
+                    await asyncio.sleep(seconds)
+                    flight.waited += time.monotonic() - now
+                case Fail(status, code, message):
+                    raise RouteExhausted(message, status=status, code=code)
+
+    async def _attempt(self, plan: Plan, step: Try, flight: Flight, client: Client) -> Past | None:
+        """One try of one target. None: the client has been answered. Otherwise how it failed."""
+        model = plan.targets[step.target].model
+        exchange = Exchange(flight, step, self._providers[model.provider], client, self._json)
+        self._in_flight[model.name] = self._in_flight.get(model.name, 0) + 1
+        self._emit(RequestStarted(model.name))
+        try:
+            return await exchange.talk()
+        finally:
+            self._in_flight[model.name] -= 1
+            self._emit(RequestEnded(model.name))
+
+    async def _fail(self, flight: Flight, client: Client, error: GatewayError) -> None:
+        """The client's answer is an error. After commit its status stays 200 and the error is the stream's last event."""
+        if isinstance(error, RouteExhausted):
+            flight.outcome = "upstream_error"
+        else:
+            flight.outcome, flight.rejection = "rejected", _rejection(error)
+        committed = flight.status != 0
+        flight.status = flight.status or error.status
+        sending = time.monotonic()
+        await client.fail(error, [] if committed else flight.headers())
+        flight.waited += time.monotonic() - sending
+
+    def _finish(self, flight: Flight, *, keep: bool = True) -> None:
+        """Makes the one record of the request and hands it out. Synchronous, so that nothing can come between."""
+        record = flight.record(time.monotonic(), self.config.hash)
+        if keep:
+            self._ledger.put(record)
+        self._emit(RequestFinished(record))
+
+
+def _rejection(error: GatewayError) -> str:
+    """The `reason` label of gateway_rejections_total."""
+    if isinstance(error, RequestError):
+        reasons = {
+            401: "auth",
+            403: "permission",
+            404: "not_found",
+            413: "too_large",
+            429: "rate_limit",
+            431: "too_large",
+        }
+        return reasons.get(error.status, "invalid")
+    return error.code or "internal"

@@ -1,0 +1,275 @@
+"""One attempt: one conversation with one upstream, until the client has its answer or the attempt has failed.
+
+The engine makes an `Exchange` for each attempt. Failures come back as `Past` values for the attempt loop; only a client
+that hangs up (cancellation) comes out as an exception.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from gateway.core.attempts import Past, Try
+from gateway.core.call import Json
+from gateway.core.failures import Kind, judge_answer, judge_refusal, retry_after
+from gateway.core.pricing import cost, dollars
+from gateway.core.record import AttemptRecord
+from gateway.core.routing import Target
+from gateway.core.splice import add_cost
+from gateway.core.stream import StreamTap, judge_stream
+from gateway.core.usage import read_usage
+from gateway.errors import GatewayError, UpstreamFailure
+from gateway.flight import AttemptEnd, Flight, Header, Observed, latin
+from gateway.providers.base import Attempt, Provider, Upstream
+from gateway.views import read_error
+
+ANSWER_LIMIT = 64 * 1024 * 1024  # bytes of one whole answer; 2,048 embeddings of 3,072 numbers are about 60 MB of JSON
+REFUSAL_LIMIT = 1024 * 1024
+LINGER = 0.1  # seconds to wait for the end of a body whose [DONE] has come, so that its connection can be used again
+EVENT_STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+
+
+class Client(Protocol):
+    """The caller's side of a call, in its own dialect. `start` is called at most once."""
+
+    async def start(self, status: int, headers: list[Header]) -> None: ...
+
+    async def send(self, body: bytes, *, more: bool) -> None:
+        """Returns when there is room for more: a slow reader holds the upstream back."""
+
+    async def fail(self, error: GatewayError, headers: list[Header]) -> None:
+        """Answers with the error in the client's dialect; inside a stream that has begun, as its last event."""
+
+
+class Exchange:
+    """One try of `step.target`. `talk` is called once."""
+
+    def __init__(self, flight: Flight, step: Try, provider: Provider, client: Client, json: Json) -> None:
+        assert flight.call is not None
+        assert flight.plan is not None
+        self.flight = flight
+        self.call = flight.call
+        self.index = step.target
+        self.target: Target = flight.plan.targets[step.target]
+        self.reason = step.reason
+        self.provider = provider
+        self.client = client
+        self.json = json
+        self.seen = Observed()
+        self.started = time.monotonic()
+        self.committed = False
+        self._total = flight.plan.total
+        self._booked = self.started  # up to here the time has been booked as the upstream's or ours
+        self._status = 0
+        self._retry_after: float | None = None
+        self._first_token: float | None = None
+        self._awaiting = ""
+        self._limit = 0.0
+        self._sending = False
+
+    async def talk(self) -> Past | None:
+        """None: the client has been answered. Otherwise how the attempt failed."""
+        try:
+            return await self._talk()
+        except TimeoutError:
+            if self._sending:
+                self._end("cancelled", detail="the client did not read its answer")
+                raise asyncio.CancelledError from None
+            return self._failed(Kind.TIMEOUT, f"no {self._awaiting} within {self._limit:g} s")
+        except UpstreamFailure as failure:
+            return self._failed(Kind(failure.kind), failure.message)
+        except asyncio.CancelledError:
+            self._end("cancelled", detail="the client hung up")
+            raise
+
+    async def _talk(self) -> Past | None:
+        streamed = self.call.stream
+        limits = self.target.timeouts
+        self._expect("first token" if streamed else "whole answer", limits.first_token if streamed else limits.attempt)
+        upstream: Upstream | None = None
+        try:
+            async with asyncio.timeout(self._limit) as timer:
+                self.seen.sent = True
+                upstream = await self.provider.open(Attempt(self.call, self.target))
+                self._opened(upstream)
+                if not 200 <= upstream.status < 300:
+                    return await self._refused(upstream)
+                if streamed and "text/event-stream" in upstream.headers.get("content-type", ""):
+                    return await self._stream(upstream, timer)
+                return await self._whole(upstream)
+        finally:
+            if upstream is not None:
+                upstream.close()
+
+    async def _refused(self, upstream: Upstream) -> Past | None:
+        """An error status: a failure of some kind, or the request's own fault, which is relayed as it is."""
+        body = await upstream.read(REFUSAL_LIMIT)
+        self._book()
+        if upstream.status < 400:
+            return self._failed(Kind.MALFORMED, f"an unexpected redirect ({upstream.status}): check base_url")
+        refusal = read_error(body)
+        kind = judge_refusal(upstream.status, upstream.headers, refusal)
+        if kind is not None:
+            return self._failed(kind, f"{upstream.status}: {refusal.message}")
+        self._end("relayed")
+        self.flight.outcome = "client_error"
+        await self._answer(upstream, body, self.flight.headers())
+        return None
+
+    async def _whole(self, upstream: Upstream) -> Past | None:
+        body = await upstream.read(ANSWER_LIMIT)
+        self._book()
+        seen = self.provider.read_answer(self.call, body)
+        if seen is not None:
+            self.seen.reported = read_usage(seen.usage) if seen.usage else None
+            self.seen.characters, self.seen.reasoning_characters = seen.characters, seen.reasoning_characters
+        useful = seen is not None and seen.useful
+        kind = judge_answer(seen, ends_in_tool_result=not useful and self.call.ends_in_tool_result)
+        if kind is None and self.call.stream:
+            return self._failed(Kind.MALFORMED, "a stream was asked for and a whole answer came")
+        if kind is not None:
+            return self._failed(kind, _describe(kind, seen.error if seen is not None else None))
+        record = self._end("ok")
+        self.flight.outcome = "ok"
+        headers = self.flight.headers()
+        if self.target.price is not None:
+            body = add_cost(body, self.json, record.cost_nano)
+            headers.append((b"x-gateway-cost-usd", dollars(record.cost_nano).encode()))
+        await self._answer(upstream, body, headers)
+        return None
+
+    async def _answer(self, upstream: Upstream, body: bytes, headers: list[Header]) -> None:
+        content_type = latin(upstream.headers.get("content-type", "application/json"))
+        headers += [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
+        self.flight.status = upstream.status
+        self._sending = True
+        await self.client.start(upstream.status, headers)
+        await self.client.send(body, more=False)
+        self._book()
+
+    async def _stream(self, upstream: Upstream, timer: asyncio.Timeout) -> Past | None:
+        """Events pass as they come. Nothing reaches the client before the first useful content: the commit point."""
+        tap = StreamTap(self._read_chunk, show_usage=self.call.wants_usage, add_cost=self._with_cost)
+        time_of_loop = asyncio.get_running_loop().time
+        idle = self.target.timeouts.idle or 0.0
+        slack = idle / 16  # the idle timer is moved at most this often, and so fires at most this much late
+        moved = 0.0
+        held = b""
+        try:
+            while not tap.done and tap.error is None:
+                data = await upstream.chunk()
+                out = tap.feed(data) if data else tap.end()
+                if not self.committed:
+                    held += out
+                    if tap.useful:
+                        await self._commit()
+                        out = held
+                if self.committed:
+                    if out:
+                        self._sending = True
+                        await self.client.send(out, more=True)
+                        self._sending = False
+                    now = time_of_loop()
+                    if now - moved > slack:
+                        self._expect("next chunk", idle + slack)
+                        timer.reschedule(now + self._limit)
+                        moved = now
+                if not data:
+                    break
+        finally:
+            self._absorb(tap)
+        return await self._end_stream(tap, upstream, held)
+
+    async def _end_stream(self, tap: StreamTap, upstream: Upstream, held: bytes) -> Past | None:
+        self._book()
+        kind = judge_stream(tap, ends_in_tool_result=not tap.useful and self.call.ends_in_tool_result)
+        if kind is not None:
+            return self._failed(kind, _describe(kind, tap.error))
+        if not self.committed:  # an answer without content that is fine all the same: finish_reason "length", say
+            await self._commit()
+            await self.client.send(held, more=True)
+        self._end("ok")
+        self.flight.outcome = "ok"
+        await self.client.send(b"", more=False)
+        with contextlib.suppress(TimeoutError, UpstreamFailure):
+            async with asyncio.timeout(LINGER):
+                await upstream.chunk()
+        return None
+
+    async def _commit(self) -> None:
+        self._book()
+        self.committed = True
+        self._first_token = self._booked - self.started
+        self.flight.first_token = self._booked - self.flight.start
+        self.flight.status = 200
+        headers = self.flight.headers(attempting=self.target, upstream_request_id=self.seen.upstream_request_id)
+        await self.client.start(200, headers + EVENT_STREAM)
+
+    def _read_chunk(self, data: bytes) -> Any:
+        return self.provider.read_chunk(self.call, data)
+
+    def _with_cost(self, data: bytes, reported: dict[str, Any]) -> bytes:
+        usage = read_usage(reported)
+        if usage is None or self.target.price is None:
+            return data
+        return add_cost(data, self.json, cost(usage, self.target.price))
+
+    def _expect(self, what: str, seconds: float | None) -> None:
+        """What is awaited, and for how long at most: for the limit itself and for the message when it passes."""
+        left = max(0.0, self._total - (time.monotonic() - self.flight.start))
+        self._awaiting, self._limit = what, left
+        if seconds is not None and seconds < left:
+            self._limit = seconds
+
+    def _opened(self, upstream: Upstream) -> None:
+        self._status = upstream.status
+        headers = upstream.headers
+        self.seen.upstream_request_id = (headers.get("x-request-id") or headers.get("request-id") or "")[:128]
+        if upstream.status >= 400:
+            self._retry_after = retry_after(headers, time.time())
+
+    def _book(self) -> None:
+        """Books the time since the last booking as not ours: the upstream's, or the client's."""
+        now = time.monotonic()
+        self.flight.waited += now - self._booked
+        self._booked = now
+
+    def _absorb(self, tap: StreamTap) -> None:
+        if tap.usage:
+            self.seen.reported = read_usage(tap.usage)
+        self.seen.characters, self.seen.reasoning_characters = tap.characters, tap.reasoning_characters
+        self.flight.lines_dropped += tap.dropped
+
+    def _end(self, result: str, *, detail: str = "") -> AttemptRecord:
+        end = AttemptEnd(result, self.reason, self._status, self.started, self._first_token, detail)
+        return self.flight.end_attempt(self.target, self.seen, end)
+
+    def _failed(self, kind: Kind, detail: str) -> Past:
+        self._book()
+        self._end(str(kind), detail=detail)
+        return Past(
+            target=self.index,
+            kind=kind,
+            detail=detail,
+            ended=time.monotonic(),
+            status=self._status or None,
+            retry_after=self._retry_after,
+            committed=self.committed,
+        )
+
+
+def _describe(kind: Kind, error: object) -> str:
+    """A failure inside a 200, for people. Only a provider's error message is repeated, never content."""
+    if isinstance(error, Mapping):
+        error = error.get("message") or error.get("code") or error.get("type")
+    if error:
+        return f"an error inside a 200: {str(error)[:200]}"
+    return {
+        Kind.EMPTY: "an empty answer",
+        Kind.MALFORMED: "a 200 that is not an answer",
+        Kind.STREAM_CUT: "the stream ended before its finish",
+        Kind.CONTENT_FILTER: "refused by the provider's filter",
+    }.get(kind, str(kind))

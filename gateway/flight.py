@@ -1,0 +1,228 @@
+"""A call under way: what has happened to it so far, and at its end the Record of it.
+
+The engine writes here while it acts; nobody else does. `Flight.record` is the only maker of Records.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import NamedTuple
+
+from gateway.core.attempts import Past
+from gateway.core.call import Call, Principal
+from gateway.core.failures import Kind
+from gateway.core.pricing import baseline_cost, cost
+from gateway.core.record import AttemptRecord, Record
+from gateway.core.routing import Plan, Target
+from gateway.core.usage import Usage, estimate_tokens
+
+NOTHING = Usage()
+Header = tuple[bytes, bytes]
+
+# A failed attempt that reported no usage costs nothing for these, as long as no output was seen (contract section 3):
+# the upstream refused it or never had it. Every other failure is charged its estimated input and the output seen.
+FREE_KINDS = frozenset(
+    {Kind.CONNECT, Kind.RATE_LIMITED, Kind.ACCOUNT, Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTER, Kind.SERVER_ERROR}
+)
+
+
+class Request(NamedTuple):
+    """What is known of a request before, or without, a parsed call."""
+
+    endpoint: str
+    client_request_id: str = ""
+
+
+class AttemptEnd(NamedTuple):
+    """How an attempt ended. Times are seconds on the monotonic clock."""
+
+    result: str  # as in AttemptRecord
+    reason: str
+    status: int
+    started: float
+    first_token: float | None = None
+    detail: str = ""
+
+
+class Observed:
+    """What one attempt showed until it ended."""
+
+    __slots__ = ("characters", "reasoning_characters", "reported", "sent", "upstream_request_id")
+
+    def __init__(self) -> None:
+        self.sent = False  # the upstream may have begun to work on it
+        self.reported: Usage | None = None
+        self.characters = 0
+        self.reasoning_characters = 0
+        self.upstream_request_id = ""
+
+    def usage(self, estimated_input: int) -> Usage:
+        """The reported usage, else an estimate marked as such."""
+        if self.reported is not None:
+            return self.reported
+        return Usage(
+            input=estimated_input,
+            output=estimate_tokens(self.characters),
+            reasoning=estimate_tokens(self.reasoning_characters),
+            estimated=True,
+        )
+
+    def failed_usage(self, kind: str, estimated_input: int) -> Usage:
+        """What a failed or cancelled attempt is charged for."""
+        seen_output = self.characters or self.reasoning_characters
+        if self.reported is None and not seen_output and (not self.sent or kind in FREE_KINDS):
+            return NOTHING
+        return self.usage(estimated_input)
+
+
+class Flight:
+    """The running account of one call. Times are seconds on the loop's monotonic clock; `began` is unix time."""
+
+    def __init__(self, request: Request, principal: Principal, *, began: float, start: float) -> None:
+        self.id = "req_" + secrets.token_hex(12)
+        self.request = request
+        self.principal = principal
+        self.began = began
+        self.start = start
+        self.call: Call | None = None
+        self.plan: Plan | None = None
+        self.history: list[Past] = []
+        self.attempts: list[AttemptRecord] = []
+        self.answered_by: Target | None = None
+        self.usage = NOTHING
+        self.outcome = "upstream_error"
+        self.rejection = ""
+        self.status = 0
+        self.first_token: float | None = None
+        self.waited = 0.0  # seconds spent on upstreams, back-off and a slow client, which are not ours
+        self.lines_dropped = 0
+
+    @property
+    def estimated_input(self) -> int:
+        return self.call.estimated_input if self.call is not None else 0
+
+    def end_attempt(self, target: Target, seen: Observed, end: AttemptEnd) -> AttemptRecord:
+        """Closes an attempt: what it used and what that costs, whatever its end was."""
+        result = end.result
+        if result == "ok":
+            usage = self.usage = seen.usage(self.estimated_input)
+            self.answered_by = target
+        elif result == "relayed":
+            usage = NOTHING
+        else:
+            usage = seen.failed_usage(result, self.estimated_input)
+        price = target.price
+        record = AttemptRecord(
+            model=target.model.name,
+            provider=target.model.provider,
+            hosting=target.model.hosting,
+            purpose="answer" if result in {"ok", "relayed", "cancelled"} else "retry",
+            reason=end.reason,
+            result=result,
+            status=end.status,
+            started=end.started - self.start,
+            duration=time.monotonic() - end.started,
+            first_token=end.first_token,
+            usage=usage,
+            price_source=price.source if price is not None else "",
+            cost_nano=cost(usage, price) if price is not None else 0,
+            upstream_request_id=seen.upstream_request_id,
+            detail=end.detail,
+        )
+        self.attempts.append(record)
+        return record
+
+    def fallback_reason(self, model: str) -> str:
+        """The kind of failure that made `model` take over from another; empty where the first target answered."""
+        assert self.plan is not None
+        for past in reversed(self.history):
+            if self.plan.targets[past.target].model.name != model:
+                return str(past.kind)
+        return ""
+
+    def headers(self, attempting: Target | None = None, upstream_request_id: str = "") -> list[Header]:
+        """The response headers of contract section 1, as far as they are known now.
+
+        `attempting`: the target of an attempt that has not ended yet, else the last attempt speaks.
+        """
+        headers = [(b"x-request-id", latin(self.request.client_request_id or self.id))]
+        if self.plan is not None:
+            headers.append((b"x-gateway-route", latin(self.plan.route)))
+            headers.append((b"x-gateway-task", latin(self.plan.task.label)))
+        tried = len(self.attempts)
+        model = provider = ""
+        if attempting is not None:
+            tried += 1
+            model, provider = attempting.model.name, attempting.model.provider
+        elif self.attempts:
+            last = self.attempts[-1]
+            model, provider, upstream_request_id = last.model, last.provider, last.upstream_request_id
+        if model:
+            headers.append((b"x-gateway-model", latin(model)))
+            headers.append((b"x-gateway-provider", latin(provider)))
+            headers.append((b"x-gateway-attempts", b"%d" % tried))
+            if self.history and (reason := self.fallback_reason(model)):
+                headers.append((b"x-gateway-fallback-reason", reason.encode()))
+            if upstream_request_id:
+                headers.append((b"x-gateway-upstream-request-id", latin(upstream_request_id)))
+        ours = max(0.0, time.monotonic() - self.start - self.waited)
+        headers.append((b"x-gateway-overhead-ms", b"%.2f" % (ours * 1000)))
+        return headers
+
+    def baseline(self) -> tuple[str, int]:
+        """The baseline model's name and what it would have cost; empty where none applies (contract section 5)."""
+        plan = self.plan
+        if self.outcome != "ok" or plan is None or plan.baseline is None or plan.baseline.price is None:
+            return "", 0
+        if self.answered_by is None or self.answered_by.price is None:
+            return "", 0  # unpriced requests add none
+        return plan.baseline.name, baseline_cost(self.usage, plan.baseline.price)
+
+    def record(self, now: float, config_hash: str) -> Record:
+        last = self.attempts[-1] if self.attempts else None
+        call = self.call
+        plan = self.plan
+        baseline_model, baseline_nano = self.baseline()
+        duration = now - self.start
+        return Record(
+            id=self.id,
+            client_request_id=self.request.client_request_id,
+            started=self.began,
+            key=self.principal.key,
+            team=self.principal.team,
+            user=self.principal.user,
+            tags=tuple(sorted(self.principal.tags | call.hints.tags)) if call is not None else (),
+            endpoint=self.request.endpoint,
+            requested_model=call.model if call is not None else "",
+            stream=call.stream if call is not None else False,
+            route=plan.route if plan is not None else "",
+            task=plan.task.label if plan is not None else "",
+            task_why=plan.task.why if plan is not None else "",
+            model=last.model if last is not None else "",
+            provider=last.provider if last is not None else "",
+            hosting=last.hosting if last is not None else "",
+            outcome=self.outcome,
+            rejection=self.rejection,
+            status=self.status,
+            fallback_reason=self.fallback_reason(last.model) if last is not None and self.history else "",
+            usage=self.usage,
+            cost_nano=sum(attempt.cost_nano for attempt in self.attempts),
+            baseline_nano=baseline_nano,
+            baseline_model=baseline_model,
+            unpriced=any(not a.price_source and a.usage != NOTHING for a in self.attempts),
+            duration=duration,
+            first_token=self.first_token,
+            overhead=max(0.0, duration - self.waited),
+            has=tuple(sorted(call.has)) if call is not None else (),
+            estimated_input=self.estimated_input,
+            max_output=call.max_output if call is not None else None,
+            lines_dropped=self.lines_dropped,
+            config_hash=config_hash,
+            attempts=tuple(self.attempts),
+        )
+
+
+def latin(text: str) -> bytes:
+    """A header value's bytes (RFC 9110, 5.5). Control characters and what latin-1 lacks become question marks."""
+    return "".join(c if c.isprintable() else "?" for c in text).encode("latin-1", "replace")

@@ -1,0 +1,125 @@
+"""Config -> Runtime: the one place where concrete parts are put together; swapped whole on reload, drained behind."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from gateway.config.types import Config, ProviderConfig
+from gateway.engine import Engine, Parts
+from gateway.errors import ConfigError
+from gateway.providers.base import Provider
+from gateway.providers.registry import PROVIDERS
+from gateway.stores.base import Ledger
+from gateway.stores.registry import open_ledger
+from gateway.telemetry.events import ConfigReloaded, Event
+from gateway.wire import CODEC
+
+log = logging.getLogger("gateway")
+
+MakeProvider = Callable[[ProviderConfig], Provider]
+
+
+class Runtime:
+    """Everything made from one Config. A call holds on to the one it began with."""
+
+    def __init__(self, config: Config, providers: Mapping[str, Provider], engine: Engine, ledger: Ledger) -> None:
+        self.config = config
+        self.providers = providers
+        self.engine = engine
+        self.ledger = ledger
+        self.created = int(time.time())
+        self.calls = 0
+        self.idle = asyncio.Event()  # set once it is retired and its last call has ended
+        self.retired = False
+
+
+class Gateway:
+    """Holds the runtime in force. `enter` and `leave` frame every call, so that a reload can drain the old one."""
+
+    def __init__(self, config: Config, emit: Callable[[Event], None], make_local: MakeProvider) -> None:
+        self._emit = emit
+        self._make_local = make_local
+        self._in_flight: dict[str, int] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+        self.runtime = self._build(config, open_ledger(config.ledger, config.on_full))
+
+    def enter(self) -> Runtime:
+        runtime = self.runtime
+        runtime.calls += 1
+        return runtime
+
+    def leave(self, runtime: Runtime) -> None:
+        runtime.calls -= 1
+        if runtime.retired and runtime.calls == 0:
+            runtime.idle.set()
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.runtime.ledger
+
+    def swap(self, config: Config) -> None:
+        """Puts a new configuration in force for the next request; the old runtime closes after its last call.
+
+        Raises what building raises; nothing has changed then.
+        """
+        old = self.runtime
+        same_ledger = (config.ledger, config.on_full) == (old.config.ledger, old.config.on_full)
+        ledger = old.ledger if same_ledger else open_ledger(config.ledger, config.on_full)
+        self.runtime = self._build(config, ledger)
+        self._retire(old, close_ledger=not same_ledger)
+        self._emit(ConfigReloaded("ok", config.hash))
+
+    def reload(self, load: Callable[[], Config]) -> ConfigError | None:
+        """Loads and swaps if the content changed; a bad file changes nothing, is logged, counted, and returned."""
+        try:
+            config = load()
+        except ConfigError as error:
+            log.error("configuration rejected, the one in force stays\n%s", error)
+            self._emit(ConfigReloaded("rejected", self.runtime.config.hash))
+            return error
+        if config.hash != self.runtime.config.hash:
+            self.swap(config)
+            log.info("configuration %s in force", config.hash)
+            for warning in config.warnings:
+                log.warning("%s", warning)
+        return None
+
+    async def close(self) -> None:
+        """Waits for retiring runtimes, closes providers, flushes and closes the ledger."""
+        for task in list(self._retiring):
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+        await _close_providers(self.runtime)
+        await self.runtime.ledger.close()
+
+    def _build(self, config: Config, ledger: Ledger) -> Runtime:
+        providers: dict[str, Provider] = {}
+        for name, provider in config.providers.items():
+            if not provider.disabled:
+                make = self._make_local if provider.dialect == "local" else PROVIDERS[provider.dialect]
+                providers[name] = make(provider)
+        engine = Engine(Parts(config, providers, ledger, self._emit, CODEC, self._in_flight))
+        return Runtime(config, providers, engine, ledger)
+
+    def _retire(self, runtime: Runtime, *, close_ledger: bool) -> None:
+        async def drain() -> None:
+            runtime.retired = True
+            try:
+                if runtime.calls:
+                    await runtime.idle.wait()
+            finally:
+                await _close_providers(runtime)
+                if close_ledger:
+                    await runtime.ledger.close()
+
+        task = asyncio.get_running_loop().create_task(drain())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+
+async def _close_providers(runtime: Runtime) -> None:
+    for provider in runtime.providers.values():
+        await provider.close()

@@ -1,0 +1,174 @@
+"""The public listener: `/v1/*` and `/healthz`, as raw ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from gateway.core.call import Endpoint, Principal, parse, request_id
+from gateway.core.routing import visible_models
+from gateway.errors import GatewayError, RequestError
+from gateway.flight import Request
+from gateway.runtime import Gateway, Runtime
+from gateway.server.auth import ANONYMOUS, Authenticator
+from gateway.server.openai import OpenAIClient
+from gateway.wire import CODEC
+
+ENDPOINTS = {"/v1" + endpoint.value: endpoint for endpoint in Endpoint}
+MODELS = "/v1/models"
+WATCH_AFTER = 0.05  # seconds; a call that is answered sooner needs no watch for a client that hangs up
+
+log = logging.getLogger("gateway")
+
+
+class PublicApp:
+    """One application for every worker. Nothing here decides anything: it reads, authenticates, and hands over."""
+
+    def __init__(self, gateway: Gateway, max_body: int) -> None:
+        self._gateway = gateway
+        self._max_body = max_body
+        self._door: tuple[Runtime, Authenticator] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        client = OpenAIClient(send)
+        runtime = self._gateway.enter()
+        try:
+            await self._serve(runtime, scope, receive, client)
+        except asyncio.CancelledError:
+            raise
+        except Exception:  # the boundary: whatever went wrong in here, the client gets an envelope and the log the trace
+            log.exception("a defect: the request failed inside the gateway")
+            if not client.started:
+                await client.fail(GatewayError("The gateway failed; its log says why."), [])
+        finally:
+            self._gateway.leave(runtime)
+
+    async def _serve(self, runtime: Runtime, scope: Scope, receive: Receive, client: OpenAIClient) -> None:
+        path: str = scope["path"]
+        if path == "/healthz":
+            await _answer(client, {"status": "ok"})
+            return
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        endpoint = ENDPOINTS.get(path)
+        request = Request(endpoint.value if endpoint is not None else "other", request_id(headers))
+        principal = ANONYMOUS
+        try:
+            principal = self._authenticator(runtime).identify(headers)
+            if endpoint is None:
+                await self._other(runtime, scope, principal, client)
+                return
+            _require(scope, "POST")
+            body = await self._read_body(headers, receive)
+            call = parse(endpoint, headers, body, CODEC)
+        except RequestError as error:
+            flight = runtime.engine.begin(request, principal)
+            stranger = error.status == 401 or not path.startswith("/v1/")
+            await runtime.engine.refuse(flight, client, error, keep=not stranger)
+            return
+        flight = runtime.engine.begin(request, principal)
+        await _until_hangup(receive, client, runtime.engine.run(call, flight, client))
+
+    def _authenticator(self, runtime: Runtime) -> Authenticator:
+        if self._door is None or self._door[0] is not runtime:
+            self._door = (runtime, Authenticator(runtime.config))
+        return self._door[1]
+
+    async def _other(self, runtime: Runtime, scope: Scope, principal: Principal, client: OpenAIClient) -> None:
+        path: str = scope["path"]
+        if path != MODELS and not path.startswith(MODELS + "/"):
+            raise RequestError(f"There is no {path[:200]!r} here. Served: {', '.join(sorted(ENDPOINTS))}, {MODELS}.", status=404)
+        _require(scope, "GET")
+        models = visible_models(runtime.config.rules, principal)
+        if path == MODELS:
+            await _answer(client, {"object": "list", "data": [_model(runtime, name) for name in models]})
+            return
+        name = path.removeprefix(MODELS + "/")
+        if name not in models:
+            message = f"There is no model {name[:200]!r} that this key may use."
+            raise RequestError(message, status=404, code="model_not_found", param="model")
+        await _answer(client, _model(runtime, name))
+
+    async def _read_body(self, headers: list[tuple[bytes, bytes]], receive: Receive) -> bytes:
+        """The whole body. Raises RequestError 413, where it can before the body has been taken in."""
+        for name, value in headers:
+            if name == b"content-length" and int(value) > self._max_body:
+                raise self._too_large()
+            if name == b"content-encoding" and value.lower() != b"identity":
+                raise RequestError("Send the body without content-encoding.", status=415)
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body"):
+            return body
+        parts, size = [body], len(body)
+        while message.get("more_body"):
+            if size > self._max_body:
+                raise self._too_large()
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise RequestError("The body ended before it was whole.")
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+        return b"".join(parts)
+
+    def _too_large(self) -> RequestError:
+        message = f"The body is larger than {self._max_body} bytes (`gateway serve --max-body`)."
+        return RequestError(message, status=413, code="request_too_large")
+
+
+async def _until_hangup(receive: Receive, client: OpenAIClient, run: Coroutine[Any, Any, None]) -> None:
+    """Runs a call and cancels it when its client goes away. The watch starts late: most fast calls never need it."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    watch: asyncio.Task[None] | None = None
+    hung_up = False
+
+    async def look() -> None:
+        nonlocal hung_up
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if not client.finished:
+            hung_up = True
+            task.cancel()
+
+    def start_watch() -> None:
+        nonlocal watch
+        watch = loop.create_task(look())
+
+    timer = loop.call_later(WATCH_AFTER, start_watch)
+    try:
+        await run
+    except asyncio.CancelledError:
+        if not hung_up:
+            raise
+        task.uncancel()
+    finally:
+        timer.cancel()
+        if watch is not None:
+            watch.cancel()
+
+
+def _require(scope: Scope, method: str) -> None:
+    if scope["method"] != method:
+        headers = {"allow": method}
+        raise RequestError(f"Use {method} for {scope['path'][:200]}.", status=405, headers=headers)
+
+
+def _model(runtime: Runtime, name: str) -> dict[str, object]:
+    """OpenAI's model object. A route's literal name is owned by the gateway, a model by its provider."""
+    model = runtime.config.rules.models.get(name)
+    owner = model.provider if model is not None else "open-model-gateway"
+    return {"id": name, "object": "model", "created": runtime.created, "owned_by": owner}
+
+
+async def _answer(client: OpenAIClient, value: object) -> None:
+    body = json.dumps(value).encode()
+    await client.start(200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))])
+    await client.send(body, more=False)
+
+

@@ -1,0 +1,31 @@
+"""The operations listener: `/metrics`, `/healthz`, `/readyz`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gateway.telemetry.metrics import Metrics
+
+
+def ops_app(metrics: Metrics, not_ready: Callable[[], str]) -> Starlette:
+    """`not_ready` says why the gateway is not ready; empty when it is. Upstreams do not count (contract section 1)."""
+
+    async def show_metrics(request: Request) -> Response:
+        body, content_type = metrics.render(request.headers.get("accept", ""))
+        return Response(body, media_type=None, headers={"content-type": content_type})
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(_: Request) -> Response:
+        reason = not_ready()
+        if reason:
+            return JSONResponse({"status": "not ready", "reason": reason}, status_code=503)
+        return JSONResponse({"status": "ready"})
+
+    return Starlette(routes=[Route("/metrics", show_metrics), Route("/healthz", healthz), Route("/readyz", readyz)])

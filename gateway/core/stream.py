@@ -1,0 +1,118 @@
+"""One streamed answer on its way to the client: what passes, what is changed, what was seen (contract section 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gateway.core.answers import Seen
+from gateway.core.failures import Kind, finish_is_broken, judge_end
+from gateway.core.sse import Event, Framer, with_data
+
+_DONE = b"[DONE]"
+_ERROR_LIMIT = 200  # characters that are kept of an error that is not JSON
+
+
+class StreamTap:
+    """Feed it an upstream's bytes; it gives back what may go to the client, and remembers what they showed.
+
+    Events pass whole and unchanged, but for these: one that holds nothing but usage is hidden from a client who did not
+    ask for it; a usage object that does pass gets its cost; data that is not a JSON object is left out, because SDKs
+    raise on it; after an error nothing passes, and the error itself only if content went before it.
+    """
+
+    __slots__ = (
+        "_add_cost", "_framer", "_read_chunk", "_show_usage", "characters", "done", "dropped", "error", "error_passed",
+        "events", "finish", "reasoning_characters", "usage", "useful",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        read_chunk: Callable[[bytes], Seen | None],
+        *,
+        show_usage: bool,
+        add_cost: Callable[[bytes, dict[str, Any]], bytes],
+    ) -> None:
+        """`add_cost(data, usage)`: the event's data with `usage.cost` in it."""
+        self._read_chunk = read_chunk
+        self._show_usage = show_usage
+        self._add_cost = add_cost
+        self._framer = Framer()
+        self.useful = False  # the commit point: the first useful content was seen
+        self.finish = ""  # the last finish reason
+        self.usage: dict[str, Any] | None = None  # the last that was reported; servers that report often report totals
+        self.error: Any = None  # the error object, or a text where the event had none
+        self.error_passed = False  # the client has been told: do not tell it again
+        self.done = False  # [DONE] was seen
+        self.dropped = 0  # events left out because they were not JSON
+        self.events = 0  # events with data, of whatever kind
+        self.characters = 0  # of visible output
+        self.reasoning_characters = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """What may go to the client now. Raises ValueError where an event is too long to be one."""
+        return self._pass_on(self._framer.feed(data))
+
+    def end(self) -> bytes:
+        """The same, for what was left when the upstream ended."""
+        return self._pass_on(self._framer.end())
+
+    def _pass_on(self, events: list[Event]) -> bytes:
+        if len(events) == 1:
+            return self._take(events[0])
+        return b"".join([self._take(event) for event in events])
+
+    def _take(self, event: Event) -> bytes:
+        raw, data, name = event
+        if self.error is not None:
+            return b""
+        if data is None:
+            return raw
+        self.events += 1
+        seen = self._read_chunk(data)
+        if seen is None:
+            return self._take_other(event)
+        if seen.error is not None or name == "error":
+            return self._take_error(raw, seen.error or _as_text(data))
+        if seen.useful:
+            self.useful = True
+            self.characters += seen.characters
+            self.reasoning_characters += seen.reasoning_characters
+        if seen.finish:
+            self.finish = seen.finish
+        if seen.usage is not None:
+            self.usage = seen.usage
+            if seen.usage_only and not self._show_usage:
+                return b""
+            return with_data(event, self._add_cost(data, seen.usage))
+        return raw
+
+    def _take_other(self, event: Event) -> bytes:
+        """Data that is not a JSON object."""
+        data = event.data or b""
+        if data.strip() == _DONE:
+            self.done = True
+            return event.raw
+        self.dropped += 1
+        if event.name == "error":
+            self.error = _as_text(data)
+        return b""
+
+    def _take_error(self, raw: bytes, error: object) -> bytes:
+        self.error = error
+        self.error_passed = self.useful
+        return raw if self.useful else b""
+
+
+def judge_stream(tap: StreamTap, *, ends_in_tool_result: bool) -> Kind | None:
+    """What a stream that has ended was worth: None where it is fine.
+
+    Some servers never send [DONE], others no finish reason; one of the two proves that the answer is whole.
+    """
+    if tap.error is not None or finish_is_broken(tap.finish) or not (tap.finish or tap.done):
+        return Kind.STREAM_CUT
+    return judge_end(useful=tap.useful, finish=tap.finish, ends_in_tool_result=ends_in_tool_result and tap.finish != "")
+
+
+def _as_text(data: bytes) -> str:
+    return data[: _ERROR_LIMIT * 4].decode(errors="replace")[:_ERROR_LIMIT] or "an error event without data"

@@ -87,7 +87,7 @@ def read_chunk(data: bytes) -> Seen | None:
 
 
 def _usual(answer: _Answer, choice: _Choice) -> Seen | None:
-    """The chunk that streams are made of: a piece of text or of reasoning. `_view` says the same, three times slower."""
+    """The chunk that streams are made of: a piece of text or of reasoning. `_view` says the same, but slower."""
     delta = choice.delta
     if (
         delta is None

@@ -43,9 +43,92 @@ class Fail(NamedTuple):
 Step = Try | Wait | Fail
 
 
-def next_step(plan: Plan, history: Sequence[Past], *, started: float, now: float, no_fallback: bool, roll: float) -> Step:
+# Worth another try of the same target: the next moment may be different. Not `timeout`: the client has waited a whole
+# limit already, and the request may still be running there. Not `account`, `context_length`, `content_filter`: the
+# same request would be refused again.
+RETRIED = frozenset({Kind.CONNECT, Kind.SERVER_ERROR, Kind.RATE_LIMITED, Kind.EMPTY, Kind.MALFORMED, Kind.STREAM_CUT})
+
+_FIRST_PAUSE = 0.25  # seconds, doubling, times the dice: full jitter (AWS, "Exponential Backoff and Jitter")
+_LONGEST_PAUSE = 8.0
+_PATIENCE = 5.0  # seconds of Retry-After that are waited where there is nowhere else to go
+_PATIENCE_WITH_ALTERNATIVE = 2.0  # the same where another target is left: it would have begun to answer by then
+_CLOCK_GRAIN = 0.001  # seconds: a sleeper may wake this much early
+
+_NO_CAPACITY = frozenset({Kind.CONNECT, Kind.RATE_LIMITED})
+_DETAIL_LIMIT = 200  # characters
+
+
+def next_step(
+    plan: Plan, history: Sequence[Past], *, started: float, now: float, no_fallback: bool, roll: float
+) -> Step:
     """The whole retry and fallback policy.
 
-    `started`, `now`: the caller's monotonic clock, seconds. `roll`: uniform in [0, 1), the dice for full jitter.
+    `started`, `now`: the caller's monotonic clock, seconds. `roll`: uniform in [0, 1), the dice for full jitter; a fresh
+    one after each failure, kept while its Wait lasts. `no_fallback`: the first target only.
     """
-    raise NotImplementedError
+    deadline = started + plan.total
+    if now >= deadline or not plan.targets:
+        return _fail(plan, history, out_of_time=now >= deadline)
+    if not history:
+        return Try(0, "first")
+    last = history[-1]
+    if last.committed or last.kind not in plan.fallback_on or len(history) >= plan.max_attempts:
+        return _fail(plan, history)
+    other = None if no_fallback else _next_target(plan, history)
+    pause = _pause(plan, history, roll, has_alternative=other is not None)
+    if pause is not None and last.ended + pause < deadline:
+        left = last.ended + pause - now
+        return Wait(left) if left > _CLOCK_GRAIN else Try(last.target, "retry")
+    if other is not None:
+        return Try(other, last.kind.value)
+    return _fail(plan, history)
+
+
+def _next_target(plan: Plan, history: Sequence[Past]) -> int | None:
+    tried = {past.target for past in history}
+    return next((index for index in range(len(plan.targets)) if index not in tried), None)
+
+
+def _pause(plan: Plan, history: Sequence[Past], roll: float, *, has_alternative: bool) -> float | None:
+    """Seconds from the last failure to a retry of the same target; None where it should be left."""
+    last = history[-1]
+    tries = sum(past.target == last.target for past in history)
+    if last.kind not in RETRIED or tries > plan.retries:
+        return None
+    jitter = roll * min(_FIRST_PAUSE * 2.0 ** min(tries - 1, 16), _LONGEST_PAUSE)
+    if last.retry_after is None:
+        return jitter
+    if last.retry_after > (_PATIENCE_WITH_ALTERNATIVE if has_alternative else _PATIENCE):
+        return None
+    return max(last.retry_after, jitter)
+
+
+def _fail(plan: Plan, history: Sequence[Past], *, out_of_time: bool = False) -> Fail:
+    if out_of_time or (history and history[-1].kind is Kind.TIMEOUT):
+        status, code = 504, "upstream_timeout"
+    elif all(past.kind in _NO_CAPACITY for past in history):
+        status, code = 503, "no_healthy_upstream"
+    else:
+        status, code = 502, "upstream_error"
+    return Fail(status, code, _story(plan, history, out_of_time=out_of_time))
+
+
+def _story(plan: Plan, history: Sequence[Past], *, out_of_time: bool) -> str:
+    """Each attempt in order and why it failed: "1. qwen: connect: refused; 2. gpt: ..."."""
+    if history and history[-1].committed:
+        opening = f"Route {plan.route}: the answer broke off"
+    else:
+        opening = f"Route {plan.route}: no upstream answered"
+    if out_of_time:
+        opening += f" within {plan.total:g} s"
+    attempts = "; ".join(f"{number}. {_line(plan, past)}" for number, past in enumerate(history, 1))
+    return f"{opening}: {attempts}" if attempts else f"{opening}: none was tried"
+
+
+def _line(plan: Plan, past: Past) -> str:
+    name = plan.targets[past.target].model.name
+    # What an upstream says about our account (masked keys, organisations, balances) is not for the client.
+    detail = "" if past.kind is Kind.ACCOUNT else " ".join(past.detail.split())[:_DETAIL_LIMIT]
+    if past.kind is Kind.ACCOUNT and past.status is not None:
+        detail = str(past.status)
+    return f"{name}: {past.kind}: {detail}" if detail else f"{name}: {past.kind}"

@@ -42,7 +42,8 @@ class Framer:
             self._carriage = True
             return self._feed_any(data)
         # What nearly all servers send nearly always: a chunk that is one event of one line. Half the time of the rest.
-        if not rest and data.find(10) == len(data) - 2 <= self._limit and data[:6] == b"data: " and data[-1:] == b"\n":
+        size = len(data)
+        if not rest and data.find(10) == size - 2 and data[:6] == b"data: " and data[-1] == 10 and size <= self._limit:
             self._first = False
             return [tuple.__new__(Event, (data, data[6:-2], ""))]
         events: list[Event] = []

@@ -10,11 +10,20 @@ from gateway.core.record import Record
 class Ledger(Protocol):
     """One row a request, one row an attempt. Rows are written in batches off the caller's thread."""
 
-    depth: int  # rows waiting to be written
-    failures: int  # batches that could not be written so far
+    @property
+    def depth(self) -> int:
+        """Requests waiting to be written."""
+
+    @property
+    def failures(self) -> int:
+        """Tries to write a batch that failed so far."""
+
+    @property
+    def dropped(self) -> int:
+        """Requests that were not written and never will be: the queue was full and `on_full` is `drop`."""
 
     async def room(self) -> None:
-        """Returns when a row may be put: at once, except when the queue is full. Raises StoreUnavailable after a while."""
+        """Returns when a row may be put: at once unless the queue is full. Raises StoreUnavailable after a while."""
 
     def put(self, record: Record) -> None:
         """Queues a finished call. Never blocks and never raises; call `room` before the call is admitted."""

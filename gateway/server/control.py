@@ -1,0 +1,57 @@
+"""What the parent and its workers say to each other over a socket pair: frames of a kind and a payload.
+
+Worker to parent: READY, METRICS (a delta of `Metrics.take`). Parent to worker: RELOAD, LOCAL (JSON: where the embedded
+models listen). The end of the stream means that the other side is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+
+READY = b"r"
+METRICS = b"m"
+RELOAD = b"c"
+LOCAL = b"l"
+
+_HEAD = struct.Struct("!cI")
+FRAME_LIMIT = 64 * 1024 * 1024
+
+
+class Control:
+    """One end of the socket pair."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def over(cls, sock: socket.socket) -> Control:
+        sock.setblocking(False)
+        return cls(*await asyncio.open_connection(sock=sock))
+
+    def send(self, kind: bytes, payload: bytes = b"") -> None:
+        if not self._writer.is_closing():
+            self._writer.write(_HEAD.pack(kind, len(payload)) + payload)
+
+    async def frames(self) -> AsyncIterator[tuple[bytes, bytes]]:
+        """(kind, payload) until the other side is gone."""
+        try:
+            while True:
+                kind, size = _HEAD.unpack(await self._reader.readexactly(_HEAD.size))
+                if size > FRAME_LIMIT:
+                    return
+                yield kind, await self._reader.readexactly(size)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+
+    async def close(self) -> None:
+        """Sends what is still to be sent, then closes."""
+        try:
+            await self._writer.drain()
+            self._writer.close()
+            await self._writer.wait_closed()
+        except ConnectionError:
+            pass

@@ -1,0 +1,15 @@
+"""What `gateway serve` was told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Options(NamedTuple):
+    config: Path
+    workers: int = 1
+    drain_delay: float = 5.0  # seconds to go on serving after SIGTERM, while load balancers take the endpoint off
+    drain_timeout: float = 30.0  # seconds for answers under way after that
+    max_body: int = 32 * 1024 * 1024  # bytes
+    log_format: str = "text"

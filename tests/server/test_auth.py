@@ -1,0 +1,75 @@
+"""No key, no access."""
+
+import datetime
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from gateway.config.types import Config, Key
+from gateway.core.call import Principal
+from gateway.core.routing import Route, Rules
+from gateway.errors import RequestError
+from gateway.server.auth import ANONYMOUS, Authenticator
+
+SECRET = "sk-the-right-key-0123456789"
+ALICE = Principal(key="alice", team="search")
+
+
+def config(*keys: Key, declared: bool = True) -> Config:
+    rules = Rules(models={}, tasks=(), routes=(), direct=Route("direct", use=()))
+    return Config(Path("routes.yaml"), "0" * 12, {}, rules, declared, keys, "sqlite:///x", "reject", (), "", frozenset())
+
+
+def key(value: str = SECRET, expires: datetime.datetime | None = None) -> Key:
+    return Key(hashlib.sha256(value.encode()).digest(), ALICE, expires)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"authorization", b"Bearer " + SECRET.encode())],
+        [(b"authorization", b"bearer   " + SECRET.encode() + b" ")],
+        [(b"x-api-key", SECRET.encode())],
+        [(b"x-api-key", b"wrong"), (b"authorization", b"Bearer " + SECRET.encode())],
+    ],
+)
+def test_a_right_key_is_its_principal(headers: list[tuple[bytes, bytes]]) -> None:
+    assert Authenticator(config(key())).identify(headers) == ALICE
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [(b"authorization", b"")],
+        [(b"authorization", b"Bearer ")],
+        [(b"authorization", b"Basic " + SECRET.encode())],
+        [(b"authorization", b"Bearer " + SECRET.encode() + b"x")],
+        [(b"authorization", b"Bearer " + SECRET.encode()[:-1])],
+        [(b"authorization", b"Bearer \xff\xfe")],
+        [(b"cookie", SECRET.encode())],
+        [(b"authorization", b"Bearer wrong"), (b"x-api-key", SECRET.encode())],
+    ],
+)
+def test_anything_else_is_401(headers: list[tuple[bytes, bytes]]) -> None:
+    with pytest.raises(RequestError) as raised:
+        Authenticator(config(key())).identify(headers)
+    assert (raised.value.status, raised.value.type, raised.value.code) == (401, "authentication_error", "invalid_api_key")
+    assert SECRET not in raised.value.message
+
+
+def test_an_expired_key_is_401_and_one_that_expires_later_is_not() -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    headers = [(b"x-api-key", SECRET.encode())]
+    assert Authenticator(config(key(expires=now + datetime.timedelta(hours=1)))).identify(headers) == ALICE
+    with pytest.raises(RequestError):
+        Authenticator(config(key(expires=now - datetime.timedelta(seconds=1)))).identify(headers)
+
+
+def test_without_a_keys_section_everybody_is_anonymous_and_with_an_empty_one_nobody_is() -> None:
+    assert Authenticator(config(declared=False)).identify([]) == ANONYMOUS
+    with pytest.raises(RequestError):
+        Authenticator(config(declared=True)).identify([])
+    with pytest.raises(RequestError):
+        Authenticator(config(declared=True)).identify([(b"authorization", b"Bearer " + SECRET.encode())])

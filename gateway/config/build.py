@@ -1,0 +1,179 @@
+"""The validated file -> Config: the core's rules, live or asleep, each with its price."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+from gateway.config import schema
+from gateway.config.interpolate import Missing
+from gateway.config.models import Models, first, timeouts
+from gateway.config.patterns import compile_pattern
+from gateway.config.problems import Problems
+from gateway.config.types import Config, Key, ProviderConfig
+from gateway.core.call import Principal
+from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
+from gateway.core.routing import Candidate, Match, Route, Rules
+from gateway.core.tasks import Condition, TaskRule
+
+DIRECT = "direct"
+_SHOWN = 60  # characters of a regular expression in `why`
+
+
+class Source(NamedTuple):
+    path: Path  # absolute
+    hash: str
+
+
+def build(file: schema.RoutesFile, source: Source, problems: Problems) -> Config:
+    defaults = file.defaults or schema.Defaults()
+    warnings: list[str] = []
+    providers = {name: _provider(name, each, source.path.parent, problems) for name, each in file.providers.items()}
+    models = Models(file, providers)
+    routes = tuple(_route(route, defaults) for route in file.routes or ())
+    rules = Rules(
+        models=models.models,
+        tasks=tuple(_task(name, task) for name, task in (file.tasks or {}).items()),
+        routes=routes,
+        direct=_direct(defaults),
+    )
+    warnings += [f"provider {each.name} is disabled: {each.disabled}" for each in providers.values() if each.disabled]
+    warnings += models.warnings(rules)
+    warnings += _unreachable(routes)
+    keys = _keys(file.keys or [], warnings)
+    stores = file.stores or schema.Stores()
+    return Config(
+        path=source.path,
+        hash=source.hash,
+        providers=providers,
+        rules=rules,
+        keys_declared=file.keys is not None,
+        keys=keys,
+        ledger=f"sqlite:///{(source.path.parent / stores.ledger.removeprefix('sqlite:///')).absolute()}",
+        on_full=stores.on_full,
+        warnings=tuple(warnings),
+        price_book=models.book_name,
+        teams=frozenset(key.team for key in file.keys or () if key.team),
+    )
+
+
+def _provider(name: str, written: schema.Provider, folder: Path, problems: Problems) -> ProviderConfig:
+    texts = {"base_url": written.base_url, "api_key": written.api_key, "ca_file": written.ca_file}
+    texts |= {f"headers.{header}": value for header, value in (written.headers or {}).items()}
+    why = next((value.why for value in texts.values() if isinstance(value, Missing)), "")
+    for setting in ("base_url", "api_key"):
+        if texts[setting] == "" and not why:  # an empty default, or an empty string in the file
+            why = f"its {setting} is empty"
+    ca_file = str(folder / written.ca_file) if written.ca_file else ""
+    if ca_file and not why and not Path(ca_file).is_file():
+        problems.add(("providers", name, "ca_file"), f"there is no file {written.ca_file}")
+    options = {each: getattr(written, each) for each in ("model", "threads", "context", "parallel")}
+    return ProviderConfig(
+        name=name,
+        dialect=written.dialect,
+        base_url=str(written.base_url or ""),
+        api_key=str(written.api_key or ""),
+        headers={header: str(value) for header, value in (written.headers or {}).items() if value},
+        ca_file=ca_file,
+        options={option: value for option, value in options.items() if value is not None},
+        disabled=why,
+    )
+
+
+def _task(name: str, task: schema.Task) -> TaskRule:
+    return TaskRule(name, tuple(_condition(condition) for condition in task.when or ()))
+
+
+def _condition(written: schema.Condition) -> Condition:
+    parts = [f"header {name} is {value}" for name, value in (written.header or {}).items()]
+    for field in ("system_prompt", "last_message"):
+        pattern = getattr(written, field)
+        parts += (
+            [f"{field} matches {pattern if len(pattern) <= _SHOWN else pattern[:_SHOWN] + '...'}"] if pattern else []
+        )
+    if written.has:
+        parts.append(f"has {' and '.join(written.has)}")
+    if written.min_input_tokens:
+        parts.append(f"input of at least {written.min_input_tokens} tokens")
+    if written.model:
+        parts.append(f"model is {' or '.join(written.model)}")
+    return Condition(
+        header=written.header or {},
+        system_prompt=compile_pattern(written.system_prompt) if written.system_prompt else None,
+        last_message=compile_pattern(written.last_message) if written.last_message else None,
+        has=frozenset(written.has or ()),
+        min_input_tokens=written.min_input_tokens,
+        model=tuple(written.model or ()),
+        text=", ".join(parts),
+    )
+
+
+def _route(written: schema.Route, defaults: schema.Defaults) -> Route:
+    kinds = first(written.fallback_on, defaults.fallback_on, None)
+    return Route(
+        name=written.name,
+        use=tuple(Candidate(use.model, float(use.weight)) for use in written.use),
+        match=_match(written.match or schema.Match()),
+        order=first(written.order, defaults.order, "listed"),
+        fallback=tuple(first(written.fallback, defaults.fallback, [])),
+        fallback_on=DEFAULT_FALLBACK_ON if kinds is None else frozenset(map(Kind, kinds)),
+        retries=first(written.retries, defaults.retries, 1),
+        max_attempts=first(written.max_attempts, defaults.max_attempts, 4),
+        timeouts=timeouts(written.timeout),
+        baseline=first(written.baseline, defaults.baseline, ""),
+    )
+
+
+def _direct(defaults: schema.Defaults) -> Route:
+    kinds = defaults.fallback_on
+    return Route(
+        name=DIRECT,
+        use=(),
+        fallback_on=DEFAULT_FALLBACK_ON if kinds is None else frozenset(map(Kind, kinds)),
+        retries=first(defaults.retries, None, 1),
+        max_attempts=first(defaults.max_attempts, None, 4),
+        timeouts=timeouts(defaults.timeout),
+        baseline=defaults.baseline or "",
+    )
+
+
+def _match(written: schema.Match) -> Match:
+    def globs(value: list[str] | None) -> tuple[str, ...] | None:
+        return None if value is None else tuple(value)
+
+    return Match(
+        model=globs(written.model),
+        task=globs(written.task),
+        key=globs(written.key),
+        team=globs(written.team),
+        tag=globs(written.tag),
+        has=None if written.has is None else frozenset(written.has),
+        min_input_tokens=written.min_input_tokens,
+        max_input_tokens=written.max_input_tokens,
+    )
+
+
+def _unreachable(routes: tuple[Route, ...]) -> list[str]:
+    catch_all = next((index for index, route in enumerate(routes) if route.match == Match()), len(routes))
+    return [
+        f"route {route.name} is never reached: route {routes[catch_all].name} before it matches everything"
+        for route in routes[catch_all + 1 :]
+    ]
+
+
+def _keys(written: list[schema.Key], warnings: list[str]) -> tuple[Key, ...]:
+    keys = []
+    for key in written:
+        if isinstance(key.value, Missing):
+            warnings.append(f"key {key.name} opens nothing: {key.value.why}")
+            continue
+        principal = Principal(
+            key=key.name,
+            team=key.team or "",
+            user=key.user or "",
+            tags=frozenset(key.tags or ()),
+            allow=tuple(key.allow or ("*",)),
+        )
+        keys.append(Key(hashlib.sha256(key.value.encode()).digest(), principal, key.expires))
+    return tuple(keys)

@@ -1,0 +1,179 @@
+"""What must hold between entries: names that exist, names given once, settings that fit together.
+
+Works on the file's data rather than on validated models, so that these problems are found beside all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+
+from gateway.config.interpolate import FromEnvironment, Missing
+from gateway.config.problems import Data, Path, Problems, did_you_mean
+from gateway.core.globs import fits
+from gateway.core.tasks import DEFAULT_TASK
+
+MIN_KEY_LENGTH = 16
+DIRECT = "direct"  # the route label of a model that a client named itself
+LOCAL_ONLY = ("model", "threads", "context", "parallel")
+OPENAI_ONLY = ("base_url", "api_key", "headers", "ca_file")
+FORBIDDEN_HEADERS = frozenset({"host", "content-length", "content-type", "transfer-encoding", "connection"})
+
+
+def check(data: Data, problems: Problems) -> None:
+    if isinstance(data, dict):
+        for rule in RULES:
+            rule(data, problems)
+
+
+def _mapping(data: Data, name: str) -> dict[str, Data]:
+    value = data.get(name) if isinstance(data, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def _items(data: Data, name: str) -> list[Data]:
+    value = data.get(name) if isinstance(data, dict) else None
+    return value if isinstance(value, list) else []
+
+
+def _texts(value: Data, path: Path) -> Iterator[tuple[str, Path]]:
+    """The text at `path`, or each text of a list there. What comes from the environment is not for messages."""
+    for text, where in [(value, path)] if isinstance(value, str) else _numbered(value, path):
+        if isinstance(text, str) and not isinstance(text, FromEnvironment):
+            yield text, where
+
+
+def _numbered(value: Data, path: Path) -> list[tuple[Data, Path]]:
+    return [(item, (*path, index)) for index, item in enumerate(value)] if isinstance(value, list) else []
+
+
+def _providers(data: Data, problems: Problems) -> None:
+    for name, provider in _mapping(data, "providers").items():
+        path: Path = ("providers", name)
+        if not isinstance(provider, dict):
+            continue
+        local = provider.get("dialect") == "local"
+        if not local and "base_url" not in provider:
+            problems.add((*path, "base_url"), "is required: where the API begins, such as https://api.example.com/v1")
+        for setting in OPENAI_ONLY if local else LOCAL_ONLY:
+            if setting in provider:
+                said = "has no meaning with" if local else "is only for"
+                problems.add((*path, setting), f"`{setting}` {said} `dialect: local`; remove it")
+        for header in _mapping(provider, "headers"):
+            if header.lower() in FORBIDDEN_HEADERS:
+                problems.add((*path, "headers", header), "is set by the gateway itself; remove it")
+
+
+def _models(data: Data, problems: Problems) -> None:
+    providers = _mapping(data, "providers")
+    for name, model in _mapping(data, "models").items():
+        path: Path = ("models", name)
+        if not isinstance(model, dict):
+            continue
+        for provider, where in _texts(model.get("provider"), (*path, "provider")):
+            if provider not in providers:
+                problems.add(where, f"no provider is called `{provider}`{did_you_mean(provider, providers)}")
+        if name.endswith("/*") and "model" in model:
+            problems.add((*path, "model"), "a wildcard sends the rest of the requested name; remove `model`")
+        if name.endswith("/*") and "price" in model and model["price"] != "unmetered":
+            problems.add(
+                (*path, "price"), "a wildcard's models have different prices: name a model of its own to price it"
+            )
+        tiers = [tier for tier in _items(_mapping(model, "price"), "tiers") if isinstance(tier, dict)]
+        above = [tier["above"] for tier in tiers if isinstance(tier.get("above"), int)]
+        if above != sorted(set(above)):
+            problems.add((*path, "price", "tiers"), "`above` must grow from one tier to the next")
+
+
+def _tasks(data: Data, problems: Problems) -> None:
+    for name, task in _mapping(data, "tasks").items():
+        if name == DEFAULT_TASK:
+            problems.add(("tasks", name), "is what a call is when no task fits; choose another name")
+        for condition, path in _numbered(_items(task, "when"), ("tasks", name, "when")):
+            if condition == {}:
+                problems.add(path, "is empty and would hold for every request")
+
+
+def _routes(data: Data, problems: Problems) -> None:
+    first: dict[str, int] = {}
+    models = _mapping(data, "models")
+    _model_names(_mapping(data, "defaults"), ("defaults",), models, problems)
+    for index, route in enumerate(_items(data, "routes")):
+        path: Path = ("routes", index)
+        if not isinstance(route, dict):
+            continue
+        for name, where in _texts(route.get("name"), (*path, "name")):
+            if name == DIRECT:
+                problems.add(
+                    where, f"`{DIRECT}` is the label of models that a client names itself; choose another name"
+                )
+            elif name in first:
+                problems.add(where, f"routes[{first[name]}] is called `{name}` already")
+            first.setdefault(name, index)
+        _candidates(route, path, models, problems)
+        _model_names(route, path, models, problems)
+        _match(_mapping(route, "match"), (*path, "match"), data, problems)
+
+
+def _candidates(route: dict[str, Data], path: Path, models: dict[str, Data], problems: Problems) -> None:
+    seen: set[str] = set()
+    weights: list[Data] = []
+    for item, item_path in _numbered(route.get("use"), (*path, "use")):
+        where = (*item_path, "model") if isinstance(item, dict) else item_path
+        weights.append(item.get("weight", 1) if isinstance(item, dict) else 1)
+        for name, _ in _texts(item.get("model") if isinstance(item, dict) else item, where):
+            _known_model(name, where, models, problems)
+            if name in seen:
+                problems.add(where, f"`{name}` is listed twice")
+            seen.add(name)
+    if weights and all(isinstance(weight, (int, Decimal)) and weight == 0 for weight in weights):
+        problems.add((*path, "use"), "every weight is 0, so nothing could be chosen")
+
+
+def _model_names(holder: dict[str, Data], path: Path, models: dict[str, Data], problems: Problems) -> None:
+    for setting in ("fallback", "baseline"):
+        for name, where in _texts(holder.get(setting), (*path, setting)):
+            _known_model(name, where, models, problems)
+
+
+def _known_model(name: str, path: Path, models: dict[str, Data], problems: Problems) -> None:
+    if name.endswith("/*") and name in models:
+        problems.add(path, f"`{name}` is a wildcard, for clients to choose from; give the one you mean its own entry")
+    elif name not in models:
+        known = [model for model in models if not model.endswith("/*")]
+        problems.add(path, f"no model is called `{name}`{did_you_mean(name, known)}")
+
+
+def _match(match: dict[str, Data], path: Path, data: Data, problems: Problems) -> None:
+    tasks = [*_mapping(data, "tasks"), DEFAULT_TASK]
+    for glob, where in _texts(match.get("task"), (*path, "task")):
+        if not any(fits(task, glob) for task in tasks):
+            problems.add(where, f"no task is called `{glob}`{did_you_mean(glob, tasks)}")
+    least, most = match.get("min_input_tokens"), match.get("max_input_tokens")
+    if isinstance(least, int) and isinstance(most, int) and least > most:
+        problems.add((*path, "max_input_tokens"), f"is less than min_input_tokens ({least}): nothing could match")
+
+
+def _keys(data: Data, problems: Problems) -> None:
+    names: dict[str, int] = {}
+    values: dict[str, int] = {}
+    for index, key in enumerate(_items(data, "keys")):
+        if not isinstance(key, dict):
+            continue
+        for name, where in _texts(key.get("name"), ("keys", index, "name")):
+            if name in names:
+                problems.add(where, f"keys[{names[name]}] is called `{name}` already")
+            names.setdefault(name, index)
+        value = key.get("value")
+        if not isinstance(value, str) or isinstance(value, Missing):
+            continue
+        if len(value) < MIN_KEY_LENGTH:
+            problems.add(
+                ("keys", index, "value"), f"is shorter than {MIN_KEY_LENGTH} characters (its value is not shown)"
+            )
+        elif value in values:
+            problems.add(("keys", index, "value"), f"is the same as that of keys[{values[value]}]")
+        values.setdefault(str(value), index)
+
+
+RULES: tuple[Callable[[Data, Problems], None], ...] = (_providers, _models, _tasks, _routes, _keys)

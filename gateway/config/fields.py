@@ -1,0 +1,225 @@
+"""The kinds of value that fields of routes.yaml hold, each with its wording for people and its JSON Schema.
+
+Numbers and words may also come from `${NAME}`: then they are text that looks like one.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from gateway.config.interpolate import FromEnvironment, Missing
+from gateway.config.patterns import compile_pattern
+
+REFERENCE = {"type": "string", "pattern": r"\$\{.+\}"}  # what an editor may meet in place of a number
+
+_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)")
+_SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/@+-]{0,127}")
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}(/\*)?")
+_GLOB = re.compile(r"[!-~ ]{1,200}")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110, section 5.1
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,8192}")
+
+
+def wrong(message: str) -> PydanticCustomError:
+    return PydanticCustomError("wrong", "{message}", {"message": message})
+
+
+def _number(value: object) -> Decimal:
+    if isinstance(value, Missing):
+        raise wrong(f"{value.why}; give it a default: ${{NAME:-default}}")
+    if isinstance(value, FromEnvironment):
+        try:
+            value = Decimal(str(value))
+        except InvalidOperation:
+            raise wrong("must be a number, and what the environment holds is none") from None
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal)) or not Decimal(value).is_finite():
+        raise wrong("must be a number" + ("; leave the quotes out" if isinstance(value, str) else ""))
+    return Decimal(value)
+
+
+def _within(value: Decimal, least: Decimal | int, most: Decimal | int, above: bool) -> None:
+    if value < least or (above and value == least):
+        raise wrong(f"must be {'more than' if above else 'at least'} {least}, not {value}")
+    if value > most:
+        raise wrong(f"must be at most {most}")
+
+
+def _numeric(least: Decimal | int, most: Decimal | int, *, above: bool = False) -> tuple[Any, Any]:
+    def read(value: object) -> Decimal:
+        number = _number(value)
+        _within(number, least, most, above)
+        return number
+
+    bound = {"exclusiveMinimum" if above else "minimum": least, "maximum": most}
+    return PlainValidator(read), WithJsonSchema({"anyOf": [{"type": "number", **bound}, REFERENCE]})
+
+
+def _whole(least: int, most: int) -> tuple[Any, Any]:
+    def read(value: object) -> int:
+        number = _number(value)
+        if number != number.to_integral_value():
+            raise wrong(f"must be a whole number, not {number}")
+        _within(number, least, most, False)
+        return int(number)
+
+    return PlainValidator(read), WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": least, "maximum": most}, REFERENCE]}
+    )
+
+
+def _text(value: object) -> str:
+    if value is None:
+        raise wrong("is empty")
+    if not isinstance(value, str):
+        raise wrong("must be text; put it in quotes")
+    return value
+
+
+def _matching(pattern: re.Pattern[str], message: str) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        text = _text(value)
+        if isinstance(value, Missing):
+            raise wrong(f"{value.why}; give it a default: ${{NAME:-default}}")
+        if not pattern.fullmatch(text):
+            raise wrong(message)
+        return text
+
+    return read
+
+
+def _duration(value: object) -> float:
+    if isinstance(value, Missing):
+        raise wrong(f"{value.why}; give it a default: ${{NAME:-default}}")
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
+            raise wrong(f"needs a unit: {value}s, for example")
+        raise wrong("must be a duration such as 250ms, 5s, 10m, 1h or 30d")
+    seconds = Decimal(match[1]) * _SECONDS[match[2]]
+    if seconds <= 0:
+        raise wrong("must be longer than 0")
+    return float(seconds)
+
+
+def _url(value: object) -> str:
+    text = _text(value)
+    if isinstance(value, Missing):
+        return value  # the provider sleeps
+    try:
+        parts = urlsplit(text)
+        fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        fine = False
+    if not fine or not text.isascii() or not text.isprintable() or " " in text:
+        raise wrong("must be a URL such as https://api.example.com/v1")
+    if parts.username is not None or parts.password is not None:
+        raise wrong("must not hold a user name or password: use `api_key` or `headers`")
+    if parts.query or parts.fragment:
+        raise wrong("must not have a query or fragment: paths such as /chat/completions are added to it")
+    return text.rstrip("/")
+
+
+def _secret(value: object) -> str:
+    text = _text(value)
+    if not re.fullmatch(r"[!-~]{0,8192}", text):
+        raise wrong("holds a space, a line break or a character that is not ASCII (its value is not shown)")
+    return value if isinstance(value, Missing) else text
+
+
+def _header_name(value: str) -> str:
+    if not _HEADER_NAME.fullmatch(value):
+        raise wrong("is not a header name")
+    return value.lower()
+
+
+def _header_value(value: object) -> str:
+    text = _text(value)
+    if not _HEADER_VALUE.fullmatch(text):
+        raise wrong("holds a line break or a character that is not ASCII (its value is not shown)")
+    return value if isinstance(value, Missing) else text
+
+
+def _regex(value: object) -> str:
+    text = _text(value)
+    if isinstance(value, Missing):
+        raise wrong(f"{value.why}; give it a default: ${{NAME:-default}}")
+    try:
+        compile_pattern(text)
+    except ValueError as error:
+        raise wrong(f"is not a regular expression that RE2 knows: {error}") from None
+    return text
+
+
+def _ledger(value: object) -> str:
+    text = _text(value)
+    if isinstance(value, Missing):
+        raise wrong(f"{value.why}; give it a default: ${{NAME:-default}}")
+    name = text.removeprefix("sqlite:///")
+    if name == text or not name.strip("/") or "?" in name or "\0" in name or name == ":memory:":
+        raise wrong("must be a file, as sqlite:///gateway.db (relative to this file) or sqlite:////var/lib/gateway.db")
+    return text
+
+
+def _moment(value: object) -> datetime.datetime:
+    text = _text(value)
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise wrong("must be a date such as 2027-01-01, or a time such as 2027-01-01T12:00:00Z") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+
+
+def one_or_more(value: object) -> list[Any]:
+    if value is None:
+        raise wrong("is empty")
+    if isinstance(value, list) and not value:
+        raise wrong("is an empty list, which nothing can match")
+    return value if isinstance(value, list) else [value]
+
+
+def _text_schema(pattern: re.Pattern[str]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": f"^({pattern.pattern})$|\\$\\{{"})
+
+
+Usd: TypeAlias = Annotated[Decimal, *_numeric(0, 1_000_000)]
+Positive: TypeAlias = Annotated[Decimal, *_numeric(0, 1_000_000_000, above=True)]
+Weight: TypeAlias = Annotated[Decimal, *_numeric(0, 1_000_000)]
+Tokens: TypeAlias = Annotated[int, *_whole(1, 1_000_000_000)]
+Retries: TypeAlias = Annotated[int, *_whole(0, 10)]
+Attempts: TypeAlias = Annotated[int, *_whole(1, 50)]
+Threads: TypeAlias = Annotated[int, *_whole(1, 256)]
+Parallel: TypeAlias = Annotated[int, *_whole(1, 64)]
+LocalContext: TypeAlias = Annotated[int, *_whole(256, 8192)]  # SmolLM2 was trained on 8,192 tokens
+
+_DURATION_SCHEMA = {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$|\$\{"}
+Duration: TypeAlias = Annotated[float, PlainValidator(_duration), WithJsonSchema(_DURATION_SCHEMA)]
+
+_NAMED = "must be a name: letters, digits, spaces and ._:/@+- , the first a letter or digit; at most 128"
+Name: TypeAlias = Annotated[str, PlainValidator(_matching(_NAME, _NAMED)), _text_schema(_NAME)]
+_MODEL_NAMED = (
+    "must be a name: letters, digits and ._:/@+- , the first a letter or digit; or a wildcard like `openai/*`"
+)
+ModelName: TypeAlias = Annotated[str, PlainValidator(_matching(_MODEL_NAME, _MODEL_NAMED)), _text_schema(_MODEL_NAME)]
+_GLOBBED = "must be text, in which `*` stands for anything"
+Glob: TypeAlias = Annotated[str, PlainValidator(_matching(_GLOB, _GLOBBED)), _text_schema(_GLOB)]
+
+_STRING = WithJsonSchema({"type": "string"})
+Text: TypeAlias = Annotated[str, PlainValidator(_text), _STRING]
+Url: TypeAlias = Annotated[str, PlainValidator(_url), _STRING]
+Secret: TypeAlias = Annotated[str, PlainValidator(_secret), _STRING]
+HeaderName: TypeAlias = Annotated[str, BeforeValidator(_header_name)]
+HeaderValue: TypeAlias = Annotated[str, PlainValidator(_header_value), _STRING]
+Regex: TypeAlias = Annotated[str, PlainValidator(_regex), WithJsonSchema({"type": "string", "format": "regex"})]
+LedgerDsn: TypeAlias = Annotated[
+    str, PlainValidator(_ledger), WithJsonSchema({"type": "string", "pattern": r"^sqlite:///|\$\{"})
+]
+Moment: TypeAlias = Annotated[datetime.datetime, PlainValidator(_moment), _STRING]

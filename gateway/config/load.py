@@ -1,0 +1,67 @@
+"""routes.yaml -> Config, or every problem it has."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from gateway.config.build import Source, build
+from gateway.config.consistency import check
+from gateway.config.interpolate import Interpolation
+from gateway.config.later import take_out
+from gateway.config.problems import Problems
+from gateway.config.shapes import validated
+from gateway.config.types import Config
+from gateway.config.yamlfile import MAX_BYTES, read
+from gateway.errors import ConfigError
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Config:
+    """Reads and checks the whole file. Raises ConfigError with all problems at once, each with its line and path."""
+    problems = Problems()
+    raw = _bytes(path, problems)
+    document = read(_text(raw, problems), problems) if not problems.found else None
+    if document is None:
+        raise ConfigError(str(path), problems.found)
+    problems.lines = document.lines
+    interpolation = Interpolation(environ, path.absolute().parent, problems)
+    data = interpolation.fill(document.data)
+    take_out(data, problems)
+    check(data, problems)
+    file = validated(data, problems)
+    if file is None or problems.found:
+        raise ConfigError(str(path), problems.found)
+    config = build(file, Source(path.absolute(), _hash(raw, interpolation.read)), problems)
+    if problems.found:
+        raise ConfigError(str(path), problems.found)
+    return config
+
+
+def _bytes(path: Path, problems: Problems) -> bytes:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        problems.at_line(0, "", f"cannot be read: {(error.strerror or 'error').lower()}")
+        return b""
+    if len(raw) > MAX_BYTES:
+        problems.at_line(0, "", f"is larger than {MAX_BYTES // 1024 // 1024} MiB")
+    return raw
+
+
+def _text(raw: bytes, problems: Problems) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        problems.at_line(line, "", f"is not UTF-8 text (byte {raw[error.start]:#04x})")
+        return ""
+
+
+def _hash(raw: bytes, read: Mapping[str, str]) -> str:
+    """12 hex digits that change with the file and with what it reads from the environment."""
+    digest = hashlib.sha256(raw)
+    for name in sorted(read):
+        digest.update(f"\0{name}\0{read[name]}".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:12]

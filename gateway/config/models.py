@@ -1,0 +1,127 @@
+"""`models:` -> the core's models: what each costs and can do, from the file, else from the price book."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from functools import cached_property
+
+from gateway.config import schema
+from gateway.config.interpolate import Missing
+from gateway.config.pricebook import Listing, PriceBook, book_provider, open_book
+from gateway.config.prices import price_of
+from gateway.config.problems import Data
+from gateway.config.types import ProviderConfig
+from gateway.core.pricing import Price
+from gateway.core.routing import Model, Rules, Timeouts
+
+_HOW_TO_PRICE = (
+    "`price: {gpu_hour_usd, tokens_per_second}`, `{usd_per_hour, tokens_per_second}`, `{input, output}` or `unmetered`"
+)
+_PER_TOKEN = Decimal("0.0005")  # USD a million: no model is that cheap, but a price written for one token is
+_ALL_BUT_RARE: frozenset[str] = Model._field_defaults["supports"]
+
+
+class Models:
+    """All models of a file. The price book is opened only if one of them needs it."""
+
+    def __init__(self, file: schema.RoutesFile, providers: Mapping[str, ProviderConfig]) -> None:
+        self.written = file.models
+        self.defaults = file.defaults or schema.Defaults()
+        self.providers = providers
+        self.borrowed: dict[str, str] = {}  # model -> the entry whose price it was given by name alone
+        self.book_name = ""
+        self.models = {name: self._model(name, each) for name, each in file.models.items()}
+
+    @cached_property
+    def book(self) -> PriceBook:
+        book = open_book()
+        self.book_name = book.name
+        return book
+
+    def _model(self, name: str, written: schema.Model) -> Model:
+        provider = self.providers[written.provider]
+        hosting = written.hosting or ("self" if provider.dialect == "local" else "api")
+        wildcard = name.endswith("/*")
+        upstream = "" if wildcard else str(written.model or name)
+        listing = self._listing(name, upstream, provider) if hosting == "api" and not wildcard else None
+        price = price_of(written.price) if written.price is not None else listing.price if listing else None
+        if listing and written.price is None and not book_provider(provider.base_url):
+            self.borrowed[name] = listing.name
+        defaults = self.defaults
+        return Model(
+            name=name,
+            provider=written.provider,
+            upstream_name=upstream,
+            hosting=hosting,
+            price=price,
+            context_window=first(written.context_window, defaults.context_window, listing and listing.context_window),
+            max_output_tokens=first(
+                written.max_output_tokens, defaults.max_output_tokens, listing and listing.max_output_tokens
+            ),
+            supports=frozenset(
+                first(written.supports, defaults.supports, listing.supports if listing else _ALL_BUT_RARE)
+            ),
+            set=plain({**(defaults.set or {}), **(written.set or {})}),
+            drop=frozenset((*(defaults.drop or ()), *(written.drop or ()))),
+            timeouts=timeouts(written.timeout),
+            disabled=written.model.why if isinstance(written.model, Missing) else provider.disabled,
+            prices=self._wildcard_prices(provider) if wildcard and price is None and hosting == "api" else {},
+        )
+
+    def _listing(self, name: str, upstream: str, provider: ProviderConfig) -> Listing | None:
+        """Of an API's model: a self-hosted one never takes an API's price. Not asked where the file says it all."""
+        written = self.written[name]
+        if None not in (written.price, written.context_window, written.max_output_tokens, written.supports):
+            return None
+        return self.book.find(upstream, book_provider(provider.base_url))
+
+    def _wildcard_prices(self, provider: ProviderConfig) -> Mapping[str, Price]:
+        known = book_provider(provider.base_url)
+        return self.book.prices_of(known) if known else {}
+
+    def warnings(self, rules: Rules) -> Iterator[str]:
+        for name, model in self.models.items():
+            written = self.written[name]
+            if isinstance(written.model, Missing):
+                yield f"model {name} is disabled: {written.model.why}"
+            if not model.disabled:
+                yield from self._about_price(model, written)
+        baselines = {route.baseline for route in (*rules.routes, rules.direct) if route.baseline}
+        for name in sorted(baselines):
+            if self.models[name].price is None:
+                yield f"baseline {name} has no known price, so no savings are shown against it"
+
+    def _about_price(self, model: Model, written: schema.Model) -> Iterator[str]:
+        if model.name in self.borrowed and model.price:
+            known = self.borrowed[model.name]
+            yield f"model {model.name} is priced as {known} of the book by its name alone: check that, or price it"
+        if model.price is None and not model.prices:
+            why = "is self-hosted" if model.hosting == "self" else "is not in the price book"
+            yield f"model {model.name} {why} and has no price, so its cost is unknown; give it {_HOW_TO_PRICE}"
+        if isinstance(written.price, schema.TokenPrice) and 0 < written.price.output < _PER_TOKEN:
+            yield f"model {model.name} costs under ${_PER_TOKEN} a million tokens: prices are per million, not per one"
+
+
+def timeouts(written: schema.Timeouts | None) -> Timeouts:
+    if written is None:
+        return Timeouts()
+    return Timeouts(written.connect, written.attempt, written.first_token, written.idle, written.total)
+
+
+def first(given: Data, default: Data, built_in: Data) -> Data:
+    """A setting's value: the entry's own, else that of `defaults`, else the built-in one."""
+    if given is not None:
+        return given
+    return built_in if default is None else default
+
+
+def plain(value: Data) -> Data:
+    """What `set` merges into a body: JSON's own kinds of value."""
+    if isinstance(value, Mapping):
+        return {name: plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    if isinstance(value, str):
+        return str(value)
+    return float(value) if isinstance(value, Decimal) else value

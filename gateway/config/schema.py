@@ -1,0 +1,335 @@
+"""The shape of routes.yaml: one model for each kind of entry, one description for each field.
+
+`gateway schema` prints these as JSON Schema (the descriptions are an editor's hover text); `load.py` validates against
+them. What holds between entries - names, duplicates - is `consistency.py`'s. Fields that are to come are in `later.py`.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+
+from gateway.config import fields as f
+from gateway.config.problems import Data
+
+Capability = Literal["images", "audio", "tools", "json_schema"]
+Support = Literal["images", "audio", "tools", "json_schema", "reasoning", "prefill"]
+FailureKind = Literal[
+    "connect",
+    "timeout",
+    "rate_limited",
+    "server_error",
+    "account",
+    "context_length",
+    "empty",
+    "malformed",
+    "stream_cut",
+    "content_filter",
+]
+Capabilities = Annotated[
+    list[Capability], BeforeValidator(f.one_or_more, json_schema_input_type=Capability | list[Capability])
+]
+Globs = Annotated[list[f.Glob], BeforeValidator(f.one_or_more, json_schema_input_type=f.Glob | list[f.Glob])]
+Names = Annotated[list[f.Name], BeforeValidator(f.one_or_more, json_schema_input_type=f.Name | list[f.Name])]
+Order = Literal["listed", "cheapest", "weighted", "least_busy"]
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+
+class Timeouts(Shape):
+    connect: f.Duration | None = Field(default=None, description="To reach the server. Built-in default 3s.")
+    attempt: f.Duration | None = Field(
+        default=None, description="One attempt that does not stream, until its answer is whole."
+    )
+    first_token: f.Duration | None = Field(default=None, description="A stream's first content.")
+    idle: f.Duration | None = Field(default=None, description="The longest silence within a stream.")
+    total: f.Duration | None = Field(
+        default=None, description="All attempts of a request together. Built-in default 600s."
+    )
+
+
+class Provider(Shape):
+    """A server or account that serves models."""
+
+    dialect: Literal["openai", "local"] = Field(
+        default="openai",
+        description="`openai`: any server with OpenAI's API. `local`: the embedded open model, run by the gateway.",
+    )
+    base_url: f.Url | None = Field(
+        default=None,
+        description="Where the API begins, usually up to /v1. The provider sleeps while its ${NAME} is not set.",
+    )
+    api_key: f.Secret | None = Field(
+        default=None,
+        description="Sent as `Authorization: Bearer`. Write ${NAME}: the provider sleeps while it is not set.",
+    )
+    headers: dict[f.HeaderName, f.HeaderValue] | None = Field(default=None, description="More headers, sent each time.")
+    ca_file: f.Text | None = Field(
+        default=None, description="A PEM file of authorities to trust instead of the system's; relative to this file."
+    )
+    model: Literal["smollm2-135m"] | None = Field(default=None, description="`local` only: which embedded model.")
+    threads: f.Threads | None = Field(default=None, description="`local` only: CPU threads.")
+    context: f.LocalContext | None = Field(
+        default=None, description="`local` only: tokens of context for each request."
+    )
+    parallel: f.Parallel | None = Field(default=None, description="`local` only: requests served at the same time.")
+
+
+class Speed(Shape):
+    input: f.Positive = Field(description="Input tokens per second that the machine reads, over all requests.")
+    output: f.Positive = Field(description="Output tokens per second that the machine writes, over all requests.")
+
+
+class Rates(Shape):
+    input: f.Usd = Field(description="USD per million input tokens.")
+    output: f.Usd = Field(description="USD per million output tokens.")
+    cached_input: f.Usd | None = Field(
+        default=None, description="USD per million cached input tokens; `input` by default."
+    )
+    cache_write: f.Usd | None = Field(
+        default=None, description="USD per million tokens cached anew; `input` by default."
+    )
+    reasoning: f.Usd | None = Field(default=None, description="USD per million reasoning tokens; `output` by default.")
+
+
+class TierPrice(Rates):
+    above: f.Tokens = Field(description="Holds for the whole request once its input is longer than this many tokens.")
+
+
+class TokenPrice(Rates):
+    """What an API charges, in USD per million tokens."""
+
+    tiers: list[TierPrice] | None = Field(default=None, description="Other prices for long inputs, shortest first.")
+
+
+class GpuPrice(Shape):
+    """What GPUs cost by the hour; a request is charged its share at the rated speed."""
+
+    gpu_hour_usd: f.Positive = Field(description="USD for one GPU for one hour.")
+    gpus: f.Positive = Field(default=Decimal(1), description="How many GPUs serve it together; 0.5 is fine.")
+    tokens_per_second: Speed = Field(description="Rated speed of all these GPUs together.")
+
+
+class MachinePrice(Shape):
+    """What a machine costs by the hour; a request is charged its share at the rated speed."""
+
+    usd_per_hour: f.Positive = Field(description="USD for the machine for one hour.")
+    tokens_per_second: Speed = Field(description="Rated speed of the machine.")
+
+
+PRICE_TAG = "price:"
+
+
+def _price_kind(value: object) -> str:
+    """Tags begin with "price:", so that `PRICE_TAG` can be taken out of an error's path."""
+    if isinstance(value, str):
+        return "price:unmetered"
+    if isinstance(value, dict) and not value.keys().isdisjoint({"gpu_hour_usd", "gpus"}):
+        return "price:gpu"
+    if isinstance(value, dict) and not value.keys().isdisjoint({"usd_per_hour", "tokens_per_second"}):
+        return "price:machine"
+    return "price:token"
+
+
+AnyPrice = Annotated[
+    Annotated[TokenPrice, Tag("price:token")]
+    | Annotated[GpuPrice, Tag("price:gpu")]
+    | Annotated[MachinePrice, Tag("price:machine")]
+    | Annotated[Literal["unmetered"], Tag("price:unmetered")],
+    Discriminator(_price_kind),
+]
+
+
+class ModelTraits(Shape):
+    """What may stand in a model and, for all models, under `defaults`."""
+
+    context_window: f.Tokens | None = Field(
+        default=None, description="Tokens of input and output; from the price book."
+    )
+    max_output_tokens: f.Tokens | None = Field(
+        default=None, description="Tokens of output at most; from the price book."
+    )
+    supports: list[Support] | None = Field(
+        default=None,
+        description="What the model can do. Known models get this from the price book; others are taken to do all but "
+        "`reasoning` and `prefill`.",
+    )
+    set: dict[str, Any] | None = Field(default=None, description="Merged into each body; wins over the client.")
+    drop: list[f.Text] | None = Field(default=None, description="Members removed from each request's body.")
+    timeout: Timeouts | None = Field(default=None, description="Limits in time for requests to this model.")
+
+
+class Model(ModelTraits):
+    """A model to route to. A name that ends in `/*` is a wildcard: the rest of the requested name goes upstream."""
+
+    provider: f.Text = Field(description="A name under `providers`.")
+    model: f.Text | None = Field(
+        default=None, description="The name sent upstream; the entry's own name where not given."
+    )
+    hosting: Literal["self", "api"] | None = Field(
+        default=None,
+        description="`self`: your own hardware. `api` (default): someone else's, which costs money a token.",
+    )
+    price: AnyPrice | None = Field(
+        default=None,
+        description="Per token, per GPU-hour, per machine-hour, or `unmetered`. APIs default to the price book.",
+    )
+
+
+class Condition(Shape):
+    """All that is given must hold."""
+
+    header: dict[f.HeaderName, f.Text] | None = Field(
+        default=None, description="Request headers and their exact values."
+    )
+    system_prompt: f.Regex | None = Field(default=None, description="Found anywhere in the system prompt (RE2).")
+    last_message: f.Regex | None = Field(default=None, description="Found anywhere in the last user message (RE2).")
+    has: Capabilities | None = Field(default=None, description="What the request must hold: all of these.")
+    min_input_tokens: f.Tokens | None = Field(default=None, description="An estimated input at least this long.")
+    model: Globs | None = Field(default=None, description="The requested model: any of these globs.")
+
+
+class Task(Shape):
+    """A kind of work. The client may name it (`x-gateway-task`); else the first task with a condition that holds."""
+
+    when: list[Condition] | None = Field(
+        default=None, description="Any of these. Without it only the client's word counts."
+    )
+
+
+class Match(Shape):
+    """All that is given must hold; a list means any of its values; `*` in names stands for anything."""
+
+    model: Globs | None = Field(default=None, description="The requested model.")
+    task: Globs | None = Field(default=None, description="The task, `default` where none was recognised.")
+    key: Globs | None = Field(default=None, description="The name of the caller's key.")
+    team: Globs | None = Field(default=None, description="The team of the caller's key.")
+    tag: Globs | None = Field(default=None, description="A tag of the request or its key.")
+    has: Capabilities | None = Field(default=None, description="What the request holds: any of these.")
+    min_input_tokens: f.Tokens | None = Field(default=None, description="An estimated input at least this long.")
+    max_input_tokens: f.Tokens | None = Field(default=None, description="An estimated input at most this long.")
+
+
+class Use(Shape):
+    model: f.Text = Field(description="A name under `models`.")
+    weight: f.Weight = Field(default=Decimal(1), description="Its share under `order: weighted`.")
+
+
+def _use(value: object) -> object:
+    return {"model": value} if isinstance(value, str) else value
+
+
+class RouteTraits(Shape):
+    """What may stand in a route and, for all routes, under `defaults`."""
+
+    order: Order | None = Field(
+        default=None,
+        description="How candidates are tried: `listed` (default), `cheapest` first, by weight, `least_busy` first.",
+    )
+    fallback: list[f.Text] | None = Field(default=None, description="Models tried after the candidates, in this order.")
+    fallback_on: list[FailureKind] | None = Field(
+        default=None, description="The failures that lead to the next model: all but `content_filter` by default."
+    )
+    retries: f.Retries | None = Field(
+        default=None, description="More tries of the same model before the next one. Default 1."
+    )
+    max_attempts: f.Attempts | None = Field(default=None, description="Attempts over all models. Default 4.")
+    baseline: f.Text | None = Field(
+        default=None, description="The closed model that savings are measured against; it needs a price, not a key."
+    )
+
+
+class Route(RouteTraits):
+    """Which models answer which requests. The first route that matches wins."""
+
+    name: f.Name = Field(description="Shown in headers, metrics and the ledger.")
+    match: Match | None = Field(default=None, description="What requests it is for; all where not given.")
+    use: list[Annotated[Use, BeforeValidator(_use, json_schema_input_type=f.Text | Use)]] = Field(
+        description="The candidates: names under `models`, or {model, weight}.", min_length=1
+    )
+    timeout: Timeouts | None = Field(default=None, description="Limits in time for this route.")
+
+
+class Defaults(RouteTraits, ModelTraits):
+    """Settings for all routes and models that do not say otherwise."""
+
+
+class Key(Shape):
+    """A key that clients show as `Authorization: Bearer`."""
+
+    name: f.Name = Field(description="Shown in metrics and the ledger; never the value.")
+    value: f.Secret = Field(description="The secret, at least 16 characters. Write ${NAME}; only its hash is kept.")
+    team: f.Name | None = Field(default=None, description="For routes, metrics and reports.")
+    user: f.Name | None = Field(default=None, description="Recorded with each request.")
+    allow: Globs | None = Field(default=None, description="Model names it may ask for; globs. All by default.")
+    expires: f.Moment | None = Field(default=None, description="From then on it opens nothing; a date is 00:00 UTC.")
+    tags: Names | None = Field(default=None, description="Added to each of its requests.")
+
+
+class Stores(Shape):
+    ledger: f.LedgerDsn = Field(
+        default="sqlite:///gateway.db", description="Where requests are recorded; a file beside this one."
+    )
+    on_full: Literal["reject", "drop"] = Field(
+        default="reject",
+        description="When it cannot keep up: requests wait, then get 503; or rows are dropped and counted.",
+    )
+
+
+class RoutesFile(Shape):
+    """routes.yaml of Open Model Gateway."""
+
+    version: Literal[1] = Field(description="The format's version: 1.")
+    defaults: Defaults | None = Field(
+        default=None, description="Settings for all routes and models that do not say otherwise."
+    )
+    providers: dict[f.Name, Provider] = Field(description="Servers and accounts, by name.", min_length=1)
+    models: dict[f.ModelName, Model] = Field(description="Models, by the name clients and routes use.", min_length=1)
+    tasks: dict[f.Name, Task] | None = Field(default=None, description="Kinds of work, recognised in this order.")
+    routes: list[Route] | None = Field(default=None, description="The first that matches a request decides.")
+    keys: list[Key] | None = Field(default=None, description="Who may call. With this section nobody is anonymous.")
+    stores: Stores | None = Field(default=None, description="Where things are kept.")
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema, draft 2020-12, of the whole file."""
+    schema = RoutesFile.model_json_schema(mode="validation")
+    sections = schema["properties"]
+    empty_sections = {name: sections[name] for name in sections if _nullable(sections[name])}
+    schema = _tidy(schema)
+    for name in empty_sections:  # a section whose entries are all commented out is fine
+        section = schema["properties"][name]
+        schema["properties"][name] = {
+            "description": section.pop("description"),
+            "anyOf": [section, {"type": "null"}],
+        }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Open Model Gateway: routes.yaml",
+        **{name: value for name, value in schema.items() if name != "title"},
+    }
+
+
+def _nullable(schema: dict[str, Any]) -> bool:
+    return {"type": "null"} in schema.get("anyOf", ())
+
+
+def _tidy(value: Data) -> Data:
+    """Without pydantic's generated titles and without null, which only stands for "not given" in the models."""
+    if isinstance(value, list):
+        return [_tidy(item) for item in value]
+    if not isinstance(value, dict):
+        return int(value) if isinstance(value, Decimal) else value
+    kept = {
+        name: _tidy(inner)
+        for name, inner in value.items()
+        if not (name == "title" and isinstance(inner, str)) and not (name == "default" and inner is None)
+    }
+    if _nullable(kept):
+        others = [option for option in kept.pop("anyOf") if option != {"type": "null"}]
+        kept = {**kept, **(others[0] if len(others) == 1 else {"anyOf": others})}
+    return kept

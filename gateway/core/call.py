@@ -1,8 +1,8 @@
 """path + headers + bytes -> Call: a parsed, lazy view of one request. The client's bytes are kept untouched.
 
-A body is looked at only as far as a decision needs: the top-level members are found once (by `Json.members`, which
-does not build their values), each is decoded on first use. What goes upstream is the client's own bytes with only the
-members replaced that must be (`outgoing_body`).
+A body is looked at only as far as a decision needs: the top-level members are found once (`splice.spans`, which does
+not build their values), each is decoded on first use. What goes upstream is the client's own bytes with only the members
+replaced that must be (`outgoing_body`).
 """
 
 from __future__ import annotations
@@ -11,21 +11,42 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from gateway.core import splice
+from gateway.core.content import CHARACTERS_PER_TOKEN, Content, read_input, read_messages
+from gateway.core.fields import Fields, wrong
+from gateway.core.globs import fits
+from gateway.core.hints import Hints, read_hints
+from gateway.errors import RequestError
+
+__all__ = ["Call", "Endpoint", "Hints", "Json", "Principal", "Source", "outgoing_body", "parse"]
+
+MAX_MODEL_NAME = 256  # characters
+MAX_CHOICES = 128  # OpenAI's bound on `n`
+MAX_TOKENS = 2**31 - 1
+
+
+class Source(Protocol):
+    """A value's exact source bytes, without a copy of them: what `bytes` and `memoryview` take."""
+
+    def __len__(self) -> int: ...
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
 
 class Json(Protocol):
     """The JSON codec, injected so that `core` needs no third-party import (`gateway.wire` implements it)."""
 
-    def members(self, body: bytes) -> dict[str, bytes]:
-        """Top-level members of an object, in order: name -> the value's exact source bytes.
+    def members(self, body: bytes) -> Mapping[str, Source]:
+        """Top-level members of an object, in order of their first standing; of a repeated name the last value.
 
-        Raises ValueError (with a message fit for a client) on malformed JSON, invalid UTF-8, a non-object, nesting that is
-        too deep, and a repeated name.
+        Raises ValueError (with a message fit for a client) on malformed JSON, invalid UTF-8, a non-object and nesting
+        that is too deep. `splice.spans` finds repeated names.
         """
 
-    def loads(self, raw: bytes) -> Any:
+    def loads(self, raw: bytes | memoryview) -> Any:  # noqa: ANN401 - JSON can be anything
         """Decodes one value. Raises ValueError."""
 
-    def dumps(self, value: Any) -> bytes:
+    def dumps(self, value: object) -> bytes:
         """Encodes compactly."""
 
 
@@ -47,25 +68,20 @@ class Principal(NamedTuple):
     allow: tuple[str, ...] = ("*",)  # globs on the requested model name
 
     def may_use(self, model: str) -> bool:
-        raise NotImplementedError
-
-
-class Hints(NamedTuple):
-    """What the client asked of the gateway itself: `x-gateway-*` headers and `metadata` (contract section 1)."""
-
-    task: str = ""
-    tags: frozenset[str] = frozenset()
-    max_cost_nano_usd: int | None = None
-    timeout: float | None = None  # seconds; only shortens
-    no_fallback: bool = False
-    dry_run: bool = False
-    session: str = ""
-    client_request_id: str = ""
-    strip_metadata: bytes | None = None  # the `metadata` member to send instead; b"" to leave it out; None: untouched
+        # A loop, because a generator costs more than the comparisons: this runs for every request.
+        for glob in self.allow:  # noqa: SIM110
+            if glob == "*" or fits(model, glob):
+                return True
+        return False
 
 
 class Call:
     """One request. Attributes are cheap; the properties decode on first use and remember."""
+
+    __slots__ = (
+        *("_content", "_fields", "_has", "_json", "_messages"),
+        *("body", "endpoint", "headers", "hints", "max_output", "model", "n", "stream", "wants_usage"),
+    )
 
     endpoint: Endpoint
     body: bytes
@@ -77,42 +93,187 @@ class Call:
     max_output: int | None  # the client's cap: max_completion_tokens, else max_tokens
     n: int
 
+    def __init__(self, endpoint: Endpoint, headers: Mapping[str, str], fields: Fields, json: Json) -> None:
+        """Raises RequestError as `parse`."""
+        self.endpoint = endpoint
+        self.body = fields.body
+        self.headers = headers
+        self._fields = fields
+        self._json = json
+        self._content: Content | None = None
+        self._has: frozenset[str] | None = None
+        self._messages: list[dict[str, Any]] = []
+        self.model = _model(fields)
+        self.stream = self.wants_usage = False
+        self.max_output = None
+        self.n = 1
+        if endpoint is Endpoint.EMBEDDINGS:
+            _require(fields, "input")
+        else:
+            self._read_generation(fields)
+        metadata = fields.object("metadata") if "metadata" in fields.members else b""
+        self.hints = read_hints(headers, metadata, json)
+
+    def _read_generation(self, fields: Fields) -> None:
+        if self.endpoint is Endpoint.CHAT:
+            self._messages = _messages(fields)
+            if "tools" in fields.members:
+                fields.array("tools")
+        else:
+            _require(fields, "prompt")
+        self.stream = fields.flag("stream")
+        if "stream_options" in fields.members:
+            options = fields.object("stream_options")
+            self.wants_usage = self.stream and bool(options) and _includes_usage(options, self._json)
+        max_tokens = fields.whole("max_tokens", MAX_TOKENS)
+        self.max_output = fields.whole("max_completion_tokens", MAX_TOKENS) or max_tokens
+        self.n = fields.whole("n", MAX_CHOICES) or 1
+
     @property
     def has(self) -> frozenset[str]:
         """Which of images, audio, tools, json_schema the request holds."""
-        raise NotImplementedError
+        if self._has is None:
+            self._has = self._read_content().has | _declared(self._fields)
+        return self._has
 
     @property
     def system_prompt(self) -> str:
         """Text of all system and developer messages; empty for other endpoints."""
-        raise NotImplementedError
+        return self._read_content().system_prompt
 
     @property
     def last_message(self) -> str:
         """Text of the last user message (for completions the prompt, for embeddings the input)."""
-        raise NotImplementedError
+        return self._read_content().last_message
 
     @property
     def ends_in_tool_result(self) -> bool:
         """Whether the last message has the role `tool` or `function` (an empty answer to it is not a failure)."""
-        raise NotImplementedError
+        return self._read_content().ends_in_tool_result
 
     @property
     def estimated_input(self) -> int:
-        """Input tokens, roughly: text characters / 4, plus a fixed amount for each image. Not for money."""
-        raise NotImplementedError
+        """Input tokens, roughly: text characters / 4, plus a fixed amount for each image. Not for money.
+
+        The text of tool calls and the tools' declarations count too.
+        """
+        content = self._read_content()
+        characters = content.characters + self._fields.size("tools") + self._fields.size("functions")
+        return -(-characters // CHARACTERS_PER_TOKEN) + content.tokens
+
+    def merged(self, name: str, ours: object) -> bytes:
+        """The source of a member with `ours` merged in: objects recursively, ours winning."""
+        return _merged(self._fields.source(name), ours, self._json)
+
+    def apply(self, edits: Mapping[str, bytes | None]) -> bytes:
+        """The body with members replaced, removed (None) or added."""
+        return splice.apply(self.body, self._json, self._fields.members, edits)
+
+    def encode(self, value: object) -> bytes:
+        return self._json.dumps(value)
+
+    def _read_content(self) -> Content:
+        if self._content is None:
+            match self.endpoint:
+                case Endpoint.CHAT:
+                    self._content = read_messages(self._messages)
+                    self._messages = []  # only the facts are kept
+                case Endpoint.COMPLETIONS:
+                    self._content = read_input(self._fields.value("prompt"))
+                case Endpoint.EMBEDDINGS:
+                    self._content = read_input(self._fields.value("input"))
+        return self._content
 
 
 def parse(endpoint: Endpoint, headers: Sequence[tuple[bytes, bytes]], body: bytes, json: Json) -> Call:
     """Reads what every request needs: model, stream, caps, hints. Raises RequestError (400) that names `param`."""
-    raise NotImplementedError
+    try:
+        members = splice.spans(body, json)
+    except ValueError as error:
+        raise RequestError(str(error)) from None
+    named = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
+    return Call(endpoint, named, Fields(body, members, json), json)
 
 
 def outgoing_body(call: Call, *, model: str, set: Mapping[str, Any], drop: frozenset[str], ask_usage: bool) -> bytes:
     """The client's bytes with only what must change changed.
 
     The model name; `set` (merged into the body, objects recursively, ours winning); `drop` (top-level members removed);
-    `metadata.task`/`metadata.tags` taken out; for a stream `stream_options.include_usage: true` where `ask_usage`, else a
-    client's `stream_options` is left out (the upstream is known to reject it). Everything else stays byte for byte.
+    `metadata.task`/`metadata.tags` taken out; for a stream `stream_options.include_usage: true` where `ask_usage`, else
+    a client's `stream_options` is left out (the upstream is known to reject it). Everything else stays byte for byte.
+
+    A member in both `drop` and `set` is ours alone. `drop` of `stream_options` wins over `ask_usage`.
     """
-    raise NotImplementedError
+    edits: dict[str, bytes | None] = {}
+    if call.hints.strip_metadata is not None:
+        edits["metadata"] = call.hints.strip_metadata or None
+    for name in drop:
+        edits[name] = None
+    for name, value in set.items():
+        edits[name] = call.encode(value) if name in drop else call.merged(name, value)
+    if call.stream:
+        asks = ask_usage and "stream_options" not in drop
+        edits["stream_options"] = call.merged("stream_options", _ASK_USAGE) if asks else None
+    if model != call.model:
+        edits["model"] = call.encode(model)
+    else:
+        edits.pop("model", None)
+    return call.apply(edits) if edits else call.body
+
+
+_ASK_USAGE: Mapping[str, bool] = {"include_usage": True}
+
+
+def _merged(source: bytes, ours: object, json: Json) -> bytes:
+    if not (isinstance(ours, Mapping) and source.startswith(b"{")):
+        return json.dumps(ours)
+    members = splice.spans(source, json)
+    edits: dict[str, bytes | None] = {}
+    for name, value in ours.items():
+        start, end = members.get(name, (0, 0))
+        edits[name] = _merged(source[start:end], value, json)
+    return splice.apply(source, json, members, edits)
+
+
+def _model(fields: Fields) -> str:
+    source = fields.source("model")
+    model = fields.value("model") if source.startswith(b'"') else None
+    # Printable, because the name is repeated in errors, logs and rows; this also keeps out lone surrogates.
+    if not isinstance(model, str) or not 0 < len(model) <= MAX_MODEL_NAME or not model.isprintable():
+        raise wrong("model", f"a name of 1 to {MAX_MODEL_NAME} printable characters")
+    return model
+
+
+def _messages(fields: Fields) -> list[dict[str, Any]]:
+    messages = fields.value("messages")
+    if isinstance(messages, list) and messages and all(isinstance(message, dict) for message in messages):
+        return messages
+    raise wrong("messages", "an array of at least one message object")
+
+
+def _require(fields: Fields, name: str) -> None:
+    if not fields.source(name):
+        raise RequestError(f"{name} is missing", param=name)
+
+
+def _includes_usage(options: bytes, json: Json) -> bool:
+    include = json.loads(options).get("include_usage")
+    if include is None or isinstance(include, bool):
+        return bool(include)
+    raise wrong("stream_options.include_usage", "true, false or null")
+
+
+def _declared(fields: Fields) -> frozenset[str]:
+    """What members other than the content ask of a model."""
+    found: list[str] = []
+    if any(name in fields.members and fields.array(name) for name in ("tools", "functions")):
+        found.append("tools")
+    if "response_format" in fields.members:
+        wanted = fields.value("response_format")
+        if isinstance(wanted, dict) and wanted.get("type") in ("json_schema", "json_object"):
+            found.append("json_schema")
+    if "modalities" in fields.members:
+        modalities = fields.value("modalities")
+        if isinstance(modalities, list) and "audio" in modalities:
+            found.append("audio")
+    return frozenset(found)

@@ -1,0 +1,226 @@
+"""Usage objects as providers document or send them -> Usage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.core.usage import Usage, estimate_tokens, read_usage
+
+# dialect and source, the object as sent, what it means
+DIALECTS: list[tuple[str, dict[str, Any], Usage]] = [
+    (
+        "OpenAI chat: platform.openai.com/docs/guides/prompt-caching",
+        {
+            "prompt_tokens": 2006,
+            "completion_tokens": 300,
+            "total_tokens": 2306,
+            "prompt_tokens_details": {"cached_tokens": 1920, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0, "accepted_prediction_tokens": 0},
+        },
+        Usage(input=86, cached_input=1920, output=300),
+    ),
+    (
+        "OpenAI reasoning: platform.openai.com/docs/guides/reasoning",
+        {
+            "prompt_tokens": 75,
+            "completion_tokens": 1186,
+            "total_tokens": 1261,
+            "completion_tokens_details": {"reasoning_tokens": 1024},
+        },
+        Usage(input=75, output=162, reasoning=1024),
+    ),
+    (
+        "OpenAI responses: platform.openai.com/docs/api-reference/responses",
+        {
+            "input_tokens": 328,
+            "input_tokens_details": {"cached_tokens": 128},
+            "output_tokens": 52,
+            "output_tokens_details": {"reasoning_tokens": 2},
+            "total_tokens": 380,
+        },
+        Usage(input=200, cached_input=128, output=50, reasoning=2),
+    ),
+    (
+        "OpenAI embeddings: platform.openai.com/docs/api-reference/embeddings",
+        {"prompt_tokens": 8, "total_tokens": 8},
+        Usage(input=8),
+    ),
+    ("an embeddings server that reports the total alone", {"total_tokens": 8}, Usage(input=8)),
+    (
+        "DeepSeek: api-docs.deepseek.com/guides/kv_cache",
+        {
+            "prompt_tokens": 1000,
+            "completion_tokens": 50,
+            "total_tokens": 1050,
+            "prompt_cache_hit_tokens": 896,
+            "prompt_cache_miss_tokens": 104,
+            "completion_tokens_details": {"reasoning_tokens": 20},
+        },
+        Usage(input=104, cached_input=896, output=30, reasoning=20),
+    ),
+    (
+        "Moonshot: platform.kimi.ai/docs/api/chat, earendil-works/pi#8075",
+        {"prompt_tokens": 19, "completion_tokens": 13, "total_tokens": 32, "cached_tokens": 12},
+        Usage(input=7, cached_input=12, output=13),
+    ),
+    (
+        "Moonshot with both spellings is not counted twice: Bike4Mind/bike4mind#1089",
+        {
+            "prompt_tokens": 2989,
+            "completion_tokens": 5,
+            "total_tokens": 2994,
+            "cached_tokens": 2989,
+            "prompt_tokens_details": {"cached_tokens": 2989},
+        },
+        Usage(cached_input=2989, output=5),
+    ),
+    (
+        "Anthropic, first request: docs.anthropic.com, Prompt caching (input_tokens leaves the cache out)",
+        {
+            "input_tokens": 21,
+            "cache_creation_input_tokens": 188086,
+            "cache_read_input_tokens": 0,
+            "output_tokens": 393,
+        },
+        Usage(input=21, cache_write=188086, output=393),
+    ),
+    (
+        "Anthropic, second request: the same page",
+        {
+            "input_tokens": 21,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 188086,
+            "output_tokens": 393,
+        },
+        Usage(input=21, cached_input=188086, output=393),
+    ),
+    (
+        "litellm's wording of Anthropic: prompt_tokens counts the cache in (BerriAI/litellm, Usage)",
+        {
+            "prompt_tokens": 130,
+            "completion_tokens": 7,
+            "total_tokens": 137,
+            "cache_creation_input_tokens": 100,
+            "cache_read_input_tokens": 20,
+        },
+        Usage(input=10, cached_input=20, cache_write=100, output=7),
+    ),
+    (
+        "OpenRouter's cache writes: openrouter.ai/docs, Prompt caching",
+        {
+            "prompt_tokens": 10339,
+            "completion_tokens": 60,
+            "total_tokens": 10399,
+            "prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 10318},
+        },
+        Usage(input=21, cache_write=10318, output=60),
+    ),
+    (
+        "Gemini's OpenAI endpoint: thinking only in the total (mozilla-ai/any-llm#1290)",
+        {"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 623},
+        Usage(input=20, output=198, reasoning=405),
+    ),
+    (
+        "Gemini, all thinking and no answer",
+        {"prompt_tokens": 20, "total_tokens": 120},
+        Usage(input=20, reasoning=100),
+    ),
+    (
+        "xAI: reasoning beside completion_tokens, both in the total (docs.x.ai, Reasoning)",
+        {
+            "prompt_tokens": 32,
+            "completion_tokens": 9,
+            "total_tokens": 135,
+            "completion_tokens_details": {"reasoning_tokens": 94},
+        },
+        Usage(input=32, output=9, reasoning=94),
+    ),
+    (
+        "SGLang: reasoning at the top",
+        {"prompt_tokens": 5, "completion_tokens": 30, "total_tokens": 35, "reasoning_tokens": 20},
+        Usage(input=5, output=10, reasoning=20),
+    ),
+    (
+        "llama.cpp: tools/server/README.md",
+        {
+            "completion_tokens": 16,
+            "prompt_tokens": 37,
+            "total_tokens": 53,
+            "prompt_tokens_details": {"cached_tokens": 36},
+        },
+        Usage(input=1, cached_input=36, output=16),
+    ),
+]
+
+ODD: list[tuple[str, dict[str, Any], Usage | None]] = [
+    ("nothing", {}, None),
+    ("no count", {"prompt_tokens": None, "service_tier": "default"}, None),
+    ("strings", {"prompt_tokens": "12", "completion_tokens": "3"}, None),
+    ("an explicit zero is a count", {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, Usage()),
+    ("a negative count", {"prompt_tokens": 5, "completion_tokens": -1}, Usage(input=5)),
+    ("a boolean", {"prompt_tokens": True, "completion_tokens": 2}, Usage(output=2)),
+    ("a fraction", {"prompt_tokens": 5.0, "completion_tokens": 2}, Usage(output=2)),
+    ("an absurd count", {"prompt_tokens": 10**12, "completion_tokens": 2}, Usage(output=2)),
+    ("an absurd total", {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 10**30}, Usage(input=3, output=2)),
+    ("details of another type", {"prompt_tokens": 3, "prompt_tokens_details": [1]}, Usage(input=3)),
+    ("null details", {"completion_tokens": 3, "completion_tokens_details": None}, Usage(output=3)),
+    ("more cached than there was", {"prompt_tokens": 10, "cached_tokens": 25}, Usage(cached_input=10)),
+    (
+        "more written than there was",
+        {"prompt_tokens": 10, "cached_tokens": 4, "prompt_tokens_details": {"cache_write_tokens": 9}},
+        Usage(cached_input=4, cache_write=6),
+    ),
+    ("more reasoning than output", {"completion_tokens": 4, "reasoning_tokens": 9}, Usage(reasoning=4)),
+    ("a total that is too small", {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 3}, Usage(5, output=5)),
+]
+
+
+@pytest.mark.parametrize(("reported", "usage"), [row[1:] for row in DIALECTS], ids=[row[0] for row in DIALECTS])
+def test_dialects(reported: dict[str, Any], usage: Usage) -> None:
+    assert read_usage(reported) == usage
+
+
+@pytest.mark.parametrize(("reported", "usage"), [row[1:] for row in ODD], ids=[row[0] for row in ODD])
+def test_odd_objects(reported: dict[str, Any], usage: Usage | None) -> None:
+    assert read_usage(reported) == usage
+
+
+COUNTS = st.one_of(st.integers(-5, 2_000), st.none(), st.text(max_size=2), st.booleans(), st.integers())
+DETAILS = st.dictionaries(st.sampled_from(["cached_tokens", "cache_write_tokens", "reasoning_tokens"]), COUNTS)
+NAMES = """prompt_tokens completion_tokens total_tokens input_tokens output_tokens reasoning_tokens cached_tokens
+    prompt_cache_hit_tokens cache_read_input_tokens cache_creation_input_tokens""".split()
+REPORTS = st.dictionaries(st.sampled_from(NAMES), COUNTS)
+
+
+@settings(deadline=None)  # a shared machine pauses at will
+@given(REPORTS, DETAILS, DETAILS)
+def test_types_are_disjoint_and_never_negative(
+    report: dict[str, Any], prompt: dict[str, Any], completion: dict[str, Any]
+) -> None:
+    usage = read_usage({**report, "prompt_tokens_details": prompt, "completion_tokens_details": completion})
+    if usage is not None:
+        assert min(usage[:5]) >= 0
+
+
+@settings(deadline=None)  # a shared machine pauses at will
+@given(st.integers(0, 9_999), st.integers(0, 9_999), st.integers(0, 20_000), st.integers(0, 20_000))
+def test_types_sum_to_what_was_billed(prompt: int, completion: int, cached: int, reasoning: int) -> None:
+    usage = read_usage(
+        {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "prompt_tokens_details": {"cached_tokens": cached},
+            "completion_tokens_details": {"reasoning_tokens": reasoning},
+        }
+    )
+    assert usage is not None
+    assert (usage.total_input, usage.total_output) == (prompt, completion)
+
+
+@pytest.mark.parametrize(("characters", "tokens"), [(0, 0), (1, 1), (4, 1), (5, 2), (400, 100)])
+def test_estimate_rounds_up(characters: int, tokens: int) -> None:
+    assert estimate_tokens(characters) == tokens

@@ -1,7 +1,8 @@
-"""A real `gateway serve` process for tests: started on free ports, waited for, looked into, stopped or killed by its pid."""
+"""A real `gateway serve` process for tests: started on free ports, looked into, stopped, or killed by its pid."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -167,24 +168,19 @@ class Gateway:
         new.write_text(routes)
         new.replace(self.routes)
 
-    def rows(
-        self, query: str = "SELECT * FROM requests ORDER BY started", ledger: str = "gateway.db"
-    ) -> list[dict[str, Any]]:
-        """What the ledger file holds, read as another program would."""
-        with sqlite3.connect(f"file:{self.directory / ledger}?mode=ro", uri=True) as connection:
+    def rows(self, query: str = "SELECT * FROM requests ORDER BY started", *values: str) -> list[dict[str, Any]]:
+        """What the ledger file holds, read as another program would; nothing before the first batch."""
+        if not (ledger := self.directory / "gateway.db").exists():
+            return []
+        with contextlib.closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as connection:
             connection.row_factory = sqlite3.Row
-            found = [dict(row) for row in connection.execute(query)]
-        connection.close()
-        return found
+            return [dict(row) for row in connection.execute(query, values)]
 
     def wait_rows(self, count: int, timeout: float = 10.0) -> list[dict[str, Any]]:
         """The rows of the ledger once there are at least `count`: they are written in batches."""
 
         def enough() -> list[dict[str, Any]]:
-            try:
-                rows = self.rows()
-            except sqlite3.OperationalError:  # not created yet
-                return []
+            rows = self.rows()
             return rows if len(rows) >= count else []
 
         return until(f"{count} rows in the ledger", enough, timeout)

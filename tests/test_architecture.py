@@ -23,6 +23,7 @@ LAYERS = (
     ("server",),
     ("runtime",),
     ("engine",),
+    ("exchange",),
     ("flight",),
     ("providers", "stores", "telemetry"),
     ("config",),
@@ -32,11 +33,12 @@ LAYERS = (
     ("errors",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+ENGINE = ("engine", "exchange", "flight")
 SEAMS = {
     "gateway.providers.base",
     "gateway.stores.base",
     "gateway.telemetry.events",
-}  # all that `engine` and `flight` know of them
+}  # all that the engine knows of them
 
 # What `core/` may use of the standard library: no I/O, clock, randomness, logging, concurrency.
 PURE = frozenset(
@@ -107,7 +109,7 @@ def upward(file: File) -> Iterator[str]:
             yield f"{file.path}:{line}: `{name}` has no place in LAYERS"
         elif LEVEL[layer] <= LEVEL[file.layer]:
             yield f"{file.path}:{line}: {file.layer} must not import {name}"
-        elif file.layer in ("engine", "flight") and LEVEL[layer] == LEVEL["providers"] and name not in SEAMS:
+        elif file.layer in ENGINE and LEVEL[layer] == LEVEL["providers"] and name not in SEAMS:
             yield f"{file.path}:{line}: {file.layer} knows only {', '.join(sorted(SEAMS))}, not {name}"
 
 

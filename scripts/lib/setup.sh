@@ -24,10 +24,12 @@ ensure_uv() {
   fi
 }
 
+lock_key() { cat "$@" | sha256sum; }
+
 # ensure_venv LOCKFILE: brings .venv/ to exactly what the lock says; does nothing when it is already there.
 ensure_venv() {
   local lock=$1 key
-  key=$(cat "$lock" pyproject.toml | sha256sum)
+  key=$(lock_key "$lock" pyproject.toml)
   [ "$(cat .venv/lock 2>/dev/null)" = "$key" ] && return
   ensure_uv
   [ -x .venv/bin/python ] || "$UV" venv --quiet --python "$(command -v "$(python_for_venv)")" .venv
@@ -35,4 +37,31 @@ ensure_venv() {
   "$UV" pip sync --quiet --require-hashes --python .venv/bin/python "$lock"
   "$UV" pip install --quiet --no-deps --no-build-isolation --python .venv/bin/python -e .
   echo "$key" > .venv/lock
+}
+
+# For use rather than development: a .venv/ that has the development packages keeps them.
+ensure_venv_for_use() {
+  [ "$(cat .venv/lock 2>/dev/null)" = "$(lock_key requirements-dev.lock pyproject.toml)" ] && return
+  ensure_venv requirements.lock
+}
+
+# Environments of the client suites, one each in .venv-clients/NAME, made again when their lock changes.
+ensure_python_client() {
+  local name=$1 lock=tests/clients/$1/requirements.lock home=.venv-clients/$1
+  cmp -s "$lock" "$home/lock" && return
+  ensure_uv
+  say "installing client $name"
+  "$UV" venv --quiet --clear --python "$(command -v "$(python_for_venv)")" "$home"
+  "$UV" pip sync --quiet --require-hashes --python "$home/bin/python" "$lock"
+  cp "$lock" "$home/lock"
+}
+
+ensure_node_client() {
+  local name=$1 source=tests/clients/$1 home=.venv-clients/$1
+  cmp -s "$source/package-lock.json" "$home/lock" && return
+  say "installing client $name"
+  mkdir -p "$home"
+  cp "$source/package.json" "$source/package-lock.json" .npmrc "$home/"
+  (cd "$home" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+  cp "$source/package-lock.json" "$home/lock"
 }

@@ -1,0 +1,49 @@
+// The official node SDK, unchanged but for its base URL. Started by tests/e2e/test_clients.py, which says where.
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import test from "node:test";
+
+const OpenAI = createRequire(`${process.env.CLIENT_HOME}/package.json`)("openai").default;
+const client = new OpenAI({ baseURL: process.env.GATEWAY_URL, apiKey: process.env.GATEWAY_KEY });
+const messages = [{ role: "user", content: "Say hello in five words." }];
+
+test("chat", async () => {
+  const answer = await client.chat.completions.create({ model: "auto", messages, max_tokens: 12 });
+  assert.ok(answer.choices[0].message.content);
+  assert.ok(answer.usage.completion_tokens > 0);
+  assert.equal(typeof answer.usage.cost, "number");
+});
+
+test("stream", async () => {
+  const stream = await client.chat.completions.create({
+    model: "auto", messages, max_tokens: 8, stream: true, stream_options: { include_usage: true },
+  });
+  let text = "";
+  let usage = null;
+  for await (const chunk of stream) {
+    text += chunk.choices[0]?.delta?.content ?? "";
+    usage = chunk.usage ?? usage;
+  }
+  assert.ok(text);
+  assert.equal(usage.completion_tokens, 8);
+});
+
+test("cancel mid-stream", async () => {
+  const stream = await client.chat.completions.create({ model: "auto", messages, max_tokens: 1500, stream: true });
+  for await (const _ of stream) break; // leaves the loop: the SDK aborts the request
+  const next = await client.chat.completions.create({ model: "auto", messages, max_tokens: 1 });
+  assert.ok(next.choices.length);
+});
+
+test("models", async () => {
+  const names = [];
+  for await (const model of client.models.list()) names.push(model.id);
+  assert.ok(names.includes("auto") && names.includes("smol"));
+});
+
+test("an unknown model is NotFoundError", async () => {
+  await assert.rejects(
+    client.chat.completions.create({ model: "smoll", messages }),
+    (error) => error instanceof OpenAI.NotFoundError && error.code === "model_not_found" && error.param === "model",
+  );
+});

@@ -1,0 +1,164 @@
+"""What a user of the SDK does: against the real embedded model (`auto`), and for errors against a scripted upstream."""
+
+import json
+import os
+import time
+
+import openai
+import pytest
+from openai import OpenAI
+
+MESSAGES = [{"role": "user", "content": "Say hello in five words."}]
+
+
+def test_chat(client: OpenAI) -> None:
+    answer = client.chat.completions.create(model="auto", messages=MESSAGES, max_tokens=12)
+    assert answer.choices[0].message.content
+    assert answer.choices[0].finish_reason in ("stop", "length")
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens > 0
+    assert 0 < answer.usage.completion_tokens <= 12
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    assert isinstance(answer.usage.model_extra["cost"], int | float)
+
+
+def test_response_headers(client: OpenAI) -> None:
+    raw = client.chat.completions.with_raw_response.create(model="auto", messages=MESSAGES, max_tokens=2)
+    assert raw.headers["x-gateway-route"] == "default"
+    assert raw.headers["x-gateway-model"] == "smol"
+    assert raw.headers["x-request-id"] == raw.request_id
+    assert float(raw.headers["x-gateway-cost-usd"]) >= 0
+
+
+def test_stream_without_usage(client: OpenAI) -> None:
+    chunks = list(client.chat.completions.create(model="auto", messages=MESSAGES, max_tokens=8, stream=True))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    assert chunks[-1].choices[0].finish_reason in ("stop", "length")
+    assert all(chunk.choices for chunk in chunks)
+    assert all(chunk.usage is None for chunk in chunks)
+
+
+def test_stream_with_usage(client: OpenAI) -> None:
+    options = {"include_usage": True}
+    chunks = list(
+        client.chat.completions.create(model="auto", messages=MESSAGES, max_tokens=8, stream=True, stream_options=options)
+    )
+    assert len([chunk for chunk in chunks if chunk.usage]) == 1
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage.completion_tokens == 8
+    assert "cost" in chunks[-1].usage.model_extra
+
+
+def test_json_schema(client: OpenAI) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer", "maximum": 99}},
+        "required": ["name", "age"],
+        "additionalProperties": False,
+    }
+    answer = client.chat.completions.create(
+        model="auto",
+        messages=[{"role": "user", "content": "Ann is 31 years old. Give her name and age."}],
+        response_format={"type": "json_schema", "json_schema": {"name": "person", "schema": schema, "strict": True}},
+        max_tokens=60,
+    )
+    person = json.loads(answer.choices[0].message.content)
+    assert set(person) == {"name", "age"}
+    assert isinstance(person["age"], int)
+
+
+def test_logprobs(client: OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="auto", messages=MESSAGES, max_tokens=3, logprobs=True, top_logprobs=2
+    )
+    entries = answer.choices[0].logprobs.content
+    assert len(entries) == 3
+    assert all(entry.logprob <= 0 and len(entry.top_logprobs) == 2 for entry in entries)
+
+
+def test_two_choices(client: OpenAI) -> None:
+    answer = client.chat.completions.create(model="auto", messages=MESSAGES, max_tokens=4, n=2)
+    assert sorted(choice.index for choice in answer.choices) == [0, 1]
+
+
+def test_completions(client: OpenAI) -> None:
+    answer = client.completions.create(model="auto", prompt="Once upon a time", max_tokens=6)
+    assert answer.choices[0].text
+    streamed = client.completions.create(model="auto", prompt="Once upon a time", max_tokens=6, stream=True)
+    assert "".join(chunk.choices[0].text for chunk in streamed)
+
+
+def test_embeddings(client: OpenAI) -> None:
+    answer = client.embeddings.create(model="loop", input=["one", "two"], encoding_format="float")
+    assert [row.index for row in answer.data] == [0, 1]
+    assert answer.data[0].embedding == [0.25, -0.5, 1e-7]
+    assert answer.usage.prompt_tokens > 0
+
+
+def test_cancel_mid_stream(client: OpenAI) -> None:
+    """Leaving a stream frees the model: the next answer does not wait for 1,500 tokens to be made."""
+    with client.chat.completions.create(model="auto", messages=MESSAGES, max_tokens=1500, stream=True) as stream:
+        next(iter(stream))
+    began = time.monotonic()
+    assert client.chat.completions.create(model="auto", messages=MESSAGES, max_tokens=1).choices
+    assert time.monotonic() - began < 10
+
+
+def test_models(client: OpenAI) -> None:
+    names = [model.id for model in client.models.list()]
+    assert {"auto", "smol", "loop"} <= set(names)
+    assert client.models.retrieve("smol").id == "smol"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("nosuch")
+
+
+def test_unknown_model(client: OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.chat.completions.create(model="smoll", messages=MESSAGES)
+    assert caught.value.code == "model_not_found"
+    assert caught.value.param == "model"
+    assert "smol" in caught.value.message
+
+
+def test_bad_request(client: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model="auto", messages="hello")  # type: ignore[arg-type]  # wrong on purpose
+    assert caught.value.param == "messages"
+
+
+def test_wrong_key() -> None:
+    with (
+        OpenAI(base_url=os.environ["GATEWAY_URL"], api_key="sk-wrong") as stranger,
+        pytest.raises(openai.AuthenticationError) as caught,
+    ):
+        stranger.models.list()
+    assert caught.value.code == "invalid_api_key"
+
+
+def test_model_that_the_key_may_not_use(client: OpenAI) -> None:
+    with pytest.raises(openai.PermissionDeniedError) as caught:
+        client.chat.completions.create(model="forbidden", messages=MESSAGES)
+    assert caught.value.code == "permission_denied"
+
+
+def test_exhausted_upstream_is_not_retried_by_the_sdk(client: OpenAI) -> None:
+    raw = client.chat.completions.with_raw_response
+    with pytest.raises(openai.InternalServerError) as caught:
+        raw.create(model="broken", messages=MESSAGES)
+    assert caught.value.status_code == 502
+    assert caught.value.response.headers["x-should-retry"] == "false"
+    assert caught.value.response.request.headers["x-stainless-retry-count"] == "0"
+
+
+def test_stream_that_breaks_raises(client: OpenAI) -> None:
+    with pytest.raises(openai.APIError):
+        list(client.chat.completions.create(model="cut", messages=MESSAGES, stream=True))
+
+
+def test_tool_call(client: OpenAI) -> None:
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+    answer = client.chat.completions.create(model="tools", messages=MESSAGES, tools=[tool])
+    assert answer.choices[0].message.tool_calls[0].function.name == "look"
+    with client.chat.completions.stream(model="tools", messages=MESSAGES, tools=[tool]) as stream:
+        final = stream.get_final_completion()
+    assert json.loads(final.choices[0].message.tool_calls[0].function.arguments) == {"a": 1}

@@ -1,0 +1,219 @@
+"""Each kind of failure, streamed and not: the client gets the fallback's answer, and is told why."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import pytest
+
+from tests import replies
+from tests.servers import Gateway, until
+from tests.upstream import STALL, Gate, Reply, Upstream
+
+KINDS: list[tuple[str, Reply]] = [
+    ("rate_limited", replies.rate_limited("30")),
+    ("server_error", replies.status(500)),
+    ("server_error", replies.status(503)),
+    ("server_error", replies.status(529)),
+    ("server_error", replies.status(408)),
+    ("server_error", replies.reset()),
+    ("account", replies.status(401)),
+    ("account", replies.status(402)),
+    ("account", replies.status(403)),
+    ("account", replies.status(404)),
+    ("account", replies.status(429, {"error": {"message": "no credit", "type": "x", "code": "insufficient_quota"}})),
+    ("context_length", replies.context_too_long()),
+    ("timeout", replies.hang()),
+    ("empty", replies.empty()),
+    ("empty", replies.no_choices()),
+]
+PLAIN = [
+    ("malformed", replies.error_in_200()),
+    ("malformed", replies.html_in_200()),
+    ("malformed", replies.truncated()),
+]
+STREAMED = [
+    ("timeout", replies.role_then_stall()),
+    ("stream_cut", replies.error_in_200()),
+    ("stream_cut", replies.truncated()),
+    ("stream_cut", replies.cut_after(0)),
+    ("stream_cut", replies.ends_without_finish(0)),
+    ("malformed", replies.html_in_200()),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reply", "stream"),
+    [(kind, reply, stream) for kind, reply in KINDS for stream in (False, True)]
+    + [(kind, reply, False) for kind, reply in PLAIN]
+    + [(kind, reply, True) for kind, reply in STREAMED],
+)
+def test_the_fallback_answers(gateway: Gateway, upstream: Upstream, kind: str, reply: Reply, stream: bool) -> None:
+    upstream.script("a-up", reply)
+    answer = gateway.chat("pair", stream=stream)
+    assert answer.status_code == 200
+    assert "Hello" in answer.text
+    assert answer.headers["x-gateway-model"] == "b"
+    assert answer.headers["x-gateway-attempts"] == "2"
+    assert answer.headers["x-gateway-fallback-reason"] == kind
+    assert [request.model for request in upstream.requests] == ["a-up", "b-up"]
+
+
+def test_connect(gateway: Gateway, upstream: Upstream) -> None:
+    answer = gateway.chat("both-dead")
+    assert answer.status_code == 200
+    assert answer.headers["x-gateway-fallback-reason"] == "connect"
+    assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("reply", [replies.tool_call(), replies.reasoning(), replies.ok("", extra={"refusal": "No."})])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_without_text_is_no_failure(gateway: Gateway, upstream: Upstream, reply: Reply, stream: bool) -> None:
+    upstream.script("a-up", reply)
+    assert gateway.chat("pair", stream=stream).headers["x-gateway-model"] == "a"
+
+
+def test_content_filter_is_no_fallback_by_default(gateway: Gateway, upstream: Upstream) -> None:
+    upstream.script("a-up", replies.content_filtered())
+    assert gateway.chat("pair").status_code == 400
+    assert len(upstream.requests) == 1
+
+
+def test_no_fallback_when_the_client_says_so(gateway: Gateway, upstream: Upstream) -> None:
+    upstream.script("a-up", replies.status(500))
+    answer = gateway.chat("pair", headers={"x-gateway-no-fallback": "true"})
+    assert answer.status_code == 502
+    assert {request.model for request in upstream.requests} == {"a-up"}
+
+
+def test_a_model_that_the_client_named_has_no_fallback(gateway: Gateway, upstream: Upstream) -> None:
+    upstream.always("a-up", replies.status(500))
+    answer = gateway.chat("a")
+    assert answer.status_code == 502
+    assert answer.headers["x-gateway-route"] == "direct"
+    assert {request.model for request in upstream.requests} == {"a-up"}
+
+
+def test_exhausted(gateway: Gateway, upstream: Upstream) -> None:
+    upstream.always("a-up", replies.status(500))
+    upstream.always("b-up", replies.status(401))
+    answer = gateway.chat("pair")
+    assert answer.status_code == 502
+    error = answer.json()["error"]
+    assert (error["type"], error["code"], error["param"]) == ("upstream_error", "upstream_error", None)
+    assert all(word in error["message"] for word in ("a", "b", "500", "401"))
+    assert answer.headers["x-should-retry"] == "false"
+
+
+def test_nothing_listens(gateway: Gateway, upstream: Upstream) -> None:
+    answer = gateway.chat("hopeless")
+    assert answer.status_code in (502, 503)
+    assert answer.headers["x-should-retry"] == "false"
+    assert "connect" in answer.json()["error"]["message"]
+    assert upstream.requests == []
+
+
+def test_a_timeout_everywhere_is_504(gateway: Gateway, upstream: Upstream) -> None:
+    upstream.always("a-up", replies.hang())
+    upstream.always("b-up", replies.hang())
+    answer = gateway.chat("pair")
+    assert answer.status_code == 504
+    assert answer.json()["error"]["code"] == "upstream_timeout"
+    assert all(request.gone.wait(2) for request in upstream.requests)
+
+
+def test_the_client_can_shorten_the_total(gateway: Gateway, upstream: Upstream) -> None:
+    upstream.script("a-up", replies.hang())
+    began = time.monotonic()
+    answer = gateway.chat("a", headers={"x-gateway-timeout": "0.3"})
+    assert answer.status_code == 504
+    assert time.monotonic() - began < 2
+
+
+def test_a_retry_obeys_retry_after(gateway: Gateway, upstream: Upstream) -> None:
+    upstream.script("a-up", replies.rate_limited("1"))
+    answer = gateway.chat("again")
+    assert answer.headers["x-gateway-model"] == "a"
+    first, second = upstream.requests
+    assert 1.0 <= second.at - first.at < 2.5
+
+
+def test_a_long_retry_after_moves_on(gateway: Gateway, upstream: Upstream) -> None:
+    upstream.script("a-up", replies.rate_limited("60"))
+    began = time.monotonic()
+    assert gateway.chat("again").headers["x-gateway-model"] == "b"
+    assert time.monotonic() - began < 3
+
+
+def test_retry_after_ms(gateway: Gateway, upstream: Upstream) -> None:
+    upstream.script("a-up", replies.rate_limited(headers={"retry-after-ms": "300"}))
+    assert gateway.chat("again").headers["x-gateway-model"] == "a"
+    first, second = upstream.requests
+    assert 0.3 <= second.at - first.at < 1.5
+
+
+BROKEN = {
+    "cut": replies.cut_after(2),
+    "no finish": replies.ends_without_finish(2),
+    "error event": replies.error_after(2),
+    "stall": replies.words_then([STALL], 2),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_after_content_the_client_sees_an_error_event(gateway: Gateway, upstream: Upstream, how: str) -> None:
+    upstream.script("a-up", BROKEN[how])
+    before = len(gateway.rows())
+    answer = gateway.chat("pair", stream=True)
+    assert answer.status_code == 200
+    assert "word0" in answer.text
+    assert "word1" in answer.text
+    assert '"error"' in answer.text.split("\n\n")[-2]
+    assert "[DONE]" not in answer.text
+    assert {request.model for request in upstream.requests} == {"a-up"}
+    assert gateway.wait_rows(before + 1)[-1]["outcome"] == "upstream_error"
+
+
+def test_a_client_that_leaves(gateway: Gateway, upstream: Upstream) -> None:
+    gate = Gate()
+    upstream.script("a-up", replies.ok("One two three four.", gate=gate))
+    before = len(gateway.rows())
+    body = {"model": "pair", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+    with gateway.client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        next(answer.iter_bytes())
+        assert gate.reached.wait(5)
+    left = time.monotonic()
+    assert upstream.requests[0].gone.wait(2)
+    assert upstream.requests[0].gone_at - left < 0.5
+    gate.open()
+    row = gateway.wait_rows(before + 1)[-1]
+    assert (row["outcome"], row["model"], row["usage_estimated"]) == ("cancelled", "a", 1)
+    assert row["cost_nano"] > 0
+    assert until("no leaked gauge", lambda: gateway.metric("gateway_requests_in_flight") == 0)
+
+
+def test_a_client_that_leaves_before_the_answer(gateway: Gateway, upstream: Upstream) -> None:
+    upstream.script("a-up", replies.hang())
+    before = len(gateway.rows())
+    with pytest.raises(httpx.ReadTimeout):
+        gateway.client.post(
+            "/v1/chat/completions",
+            json={"model": "only", "messages": [{"role": "user", "content": "hi"}]},
+            timeout=0.3,
+        )
+    assert upstream.requests[0].gone.wait(2)
+    assert gateway.wait_rows(before + 1)[-1]["outcome"] == "cancelled"
+
+
+def test_one_row_for_each_attempt(gateway: Gateway, upstream: Upstream) -> None:
+    upstream.script("a-up", replies.status(500))
+    before = len(gateway.rows())
+    gateway.chat("pair")
+    row = gateway.wait_rows(before + 1)[-1]
+    attempts = gateway.rows("SELECT * FROM attempts WHERE request_id = ? ORDER BY number", row["id"])
+    assert [(a["model"], a["purpose"], a["reason"], a["result"], a["status"]) for a in attempts] == [
+        ("a", "retry", "first", "server_error", 500),
+        ("b", "answer", "server_error", "ok", 200),
+    ]
+    assert row["fallback_reason"] == "server_error"

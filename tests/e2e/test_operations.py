@@ -1,0 +1,235 @@
+"""The operator's side: reload, drain, workers, dry runs, restarts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests import replies
+from tests.servers import Gateway, until
+from tests.upstream import Gate, Upstream
+
+from .conftest import SECRET
+
+ENV = {"UP_KEY": SECRET}
+
+
+def reloads(gateway: Gateway, result: str) -> float:
+    return gateway.metric("gateway_config_reloads_total", result=result)
+
+
+def moved(routes: str) -> str:
+    """`auto` goes to b instead of a."""
+    return routes.replace('match: {model: [auto, "gpt-*"]}, use: [a]', 'match: {model: [auto, "gpt-*"]}, use: [b]')
+
+
+def test_a_save_reroutes_the_next_request(tmp_path: Path, routes: str, upstream: Upstream) -> None:
+    with Gateway(tmp_path, routes, env=ENV) as gateway:
+        assert gateway.chat("auto").headers["x-gateway-model"] == "a"
+        before = time.monotonic()
+        gateway.reload(moved(routes))
+        until("the reload", lambda: gateway.chat("auto").headers["x-gateway-model"] == "b", 4)
+        assert time.monotonic() - before < 3  # noticed within 2 s
+        until("the count", lambda: reloads(gateway, "ok") >= 1)
+        assert gateway.metric("gateway_config_last_reload_successful") == 1
+    assert upstream.requests
+
+
+def test_a_bad_save_changes_nothing_and_says_why(tmp_path: Path, routes: str, upstream: Upstream) -> None:
+    with Gateway(tmp_path, routes, env=ENV) as gateway:
+        gateway.reload(moved(routes).replace("use: [b]", "use: [nosuch]").replace("version: 1", "version: 1\nrouts: 1"))
+        until("the rejection", lambda: reloads(gateway, "rejected") == 1)
+        assert gateway.chat("auto").headers["x-gateway-model"] == "a"
+        assert "nosuch" in gateway.log
+        assert "routs" in gateway.log
+        assert gateway.metric("gateway_config_last_reload_successful") == 0
+        gateway.reload("version: [\x00")
+        until("the second rejection", lambda: reloads(gateway, "rejected") == 2)
+        gateway.routes.unlink()
+        assert gateway.chat("auto").headers["x-gateway-model"] == "a"
+        gateway.reload(moved(routes))
+        until("the reload", lambda: gateway.chat("auto").headers["x-gateway-model"] == "b", 4)
+        until("the gauge", lambda: gateway.metric("gateway_config_last_reload_successful") == 1)
+    assert upstream.requests
+
+
+def test_sighup_reloads_on_every_worker(tmp_path: Path, routes: str, upstream: Upstream) -> None:
+    with Gateway(tmp_path, routes, env=ENV, args=["--workers", "2"]) as gateway:
+        gateway.routes.write_text(moved(routes))
+        gateway.signal(signal.SIGHUP)
+        until("the reload", lambda: {fresh(gateway) for _ in range(12)} == {"b"}, 5)
+    assert upstream.requests
+
+
+def fresh(gateway: Gateway) -> str:
+    """The model that answers `auto` on a new connection, which any worker may get."""
+    body = {"model": "auto", "messages": [{"role": "user", "content": "x"}]}
+    with httpx.Client(base_url=gateway.url, trust_env=False) as client:
+        return str(client.post("/v1/chat/completions", json=body).headers["x-gateway-model"])
+
+
+def test_a_call_in_flight_finishes_on_the_old_configuration(tmp_path: Path, routes: str, upstream: Upstream) -> None:
+    gate = Gate()
+    upstream.script("a-up", replies.ok("One two.", gate=gate))
+    with Gateway(tmp_path, routes, env=ENV) as gateway, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(gateway.chat, "auto", stream=True)
+        assert gate.reached.wait(5)
+        gateway.reload(moved(routes))
+        until("the reload", lambda: gateway.chat("auto").headers["x-gateway-model"] == "b", 4)
+        gate.open()
+        assert waiting.result(5).headers["x-gateway-model"] == "a"
+        assert waiting.result().text.endswith("data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("args", [[], ["--workers", "2"]], ids=["one process", "two workers"])
+def test_sigterm_drains(tmp_path: Path, routes: str, upstream: Upstream, args: list[str]) -> None:
+    gate = Gate()
+    upstream.script("a-up", replies.ok("One two.", gate=gate))
+    with (
+        Gateway(tmp_path, routes, env=ENV, args=["--drain-delay", "1s", *args]) as gateway,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        streaming = pool.submit(gateway.chat, "a", stream=True)
+        assert gate.reached.wait(5)
+        gateway.signal(signal.SIGTERM)
+        until("readiness to end", lambda: gateway.ops.get("/readyz").status_code == 503, 3)
+        assert fresh(gateway) == "a"  # still serving, for those who have not noticed yet
+
+        def refused() -> bool:
+            try:
+                socket.create_connection(("127.0.0.1", gateway.port), timeout=1).close()
+            except ConnectionError:
+                return True
+            return False
+
+        until("no new connections", refused, 5)
+        assert gateway.process
+        assert gateway.process.poll() is None
+        gate.open()
+        assert streaming.result(5).text.endswith("data: [DONE]\n\n")
+        assert gateway.process.wait(10) == 0
+        assert {row["outcome"] for row in gateway.wait_rows(2)} == {"ok"}
+
+
+def test_a_second_sigterm_exits_now(tmp_path: Path, routes: str, upstream: Upstream) -> None:
+    gate = Gate()
+    upstream.script("a-up", replies.ok(gate=gate))
+    with Gateway(tmp_path, routes, env=ENV) as gateway, ThreadPoolExecutor(1) as pool:
+        streaming = pool.submit(gateway.chat, "a", stream=True)
+        assert gate.reached.wait(5)
+        gateway.signal(signal.SIGTERM)
+        until("readiness to end", lambda: gateway.ops.get("/readyz").status_code == 503, 3)
+        began = time.monotonic()
+        gateway.signal(signal.SIGTERM)
+        assert gateway.process
+        gateway.process.wait(5)
+        assert time.monotonic() - began < 3
+        gate.open()
+        assert streaming.exception(5) or "[DONE]" not in streaming.result().text
+
+
+def test_the_drain_timeout_ends_streams(tmp_path: Path, routes: str, upstream: Upstream) -> None:
+    upstream.script("a-up", replies.words_then([30.0], 1))
+    with (
+        Gateway(tmp_path, routes, env=ENV, args=["--drain-delay", "0s", "--drain-timeout", "1s"]) as gateway,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        streaming = pool.submit(gateway.chat, "wild/a-up", stream=True)
+        upstream.wait_for(lambda up: len(up.requests) == 1)
+        began = time.monotonic()
+        assert gateway.stop(15) == 0
+        assert time.monotonic() - began < 8
+        assert streaming.exception(5) or "[DONE]" not in streaming.result().text
+        assert len(gateway.wait_rows(1)) == 1
+
+
+def test_two_workers_count_as_one(tmp_path: Path, routes: str, upstream: Upstream) -> None:
+    with Gateway(tmp_path, routes, env=ENV, args=["--workers", "2"]) as gateway:
+        models = [fresh(gateway) for _ in range(40)]
+        assert models == ["a"] * 40
+        until("all counted", lambda: gateway.metric("gateway_requests_total", outcome="ok") == 40, 4)
+        assert gateway.metric("gateway_tokens_total", type="input") == 40 * 12
+        assert len(gateway.wait_rows(40)) == 40
+    assert len(upstream.requests) == 40
+
+
+def test_a_killed_worker_is_replaced(tmp_path: Path, routes: str, upstream: Upstream) -> None:
+    with Gateway(tmp_path, routes, env=ENV, args=["--workers", "2"]) as gateway:
+        assert [fresh(gateway) for _ in range(4)] == ["a"] * 4
+        children = Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+        until("a new worker", lambda: new_child(gateway, children), 10)
+        until("service", lambda: [fresh(gateway) for _ in range(6)] == ["a"] * 6, 5)
+    assert upstream.requests
+
+
+def new_child(gateway: Gateway, before: list[str]) -> bool:
+    now = Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split()
+    return len(now) == len(before) and set(now) != set(before)
+
+
+def test_the_ledger_survives_kill_9_up_to_the_last_batch(tmp_path: Path, routes: str, upstream: Upstream) -> None:
+    with Gateway(tmp_path, routes, env=ENV) as gateway:
+        for _ in range(20):
+            gateway.chat("a")
+        gateway.wait_rows(20)
+        gateway.kill()
+        gateway.start()
+        gateway.wait_ready()
+        gateway.chat("a")
+        assert len(gateway.wait_rows(21)) == 21
+    assert len(upstream.requests) == 21
+
+
+def test_a_dry_run_calls_nobody(gateway: Gateway, upstream: Upstream) -> None:
+    answer = gateway.chat(
+        "auto", messages=[{"role": "user", "content": "Traceback: x"}], headers={"x-gateway-dry-run": "true"}
+    )
+    assert answer.status_code == 200
+    told = json.dumps(answer.json())
+    assert all(word in told for word in ("coding", "default", '"b"'))
+    assert "Traceback: x" not in told
+    assert upstream.requests == []
+
+
+def test_a_model_that_cannot_is_skipped(gateway: Gateway, upstream: Upstream) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    assert gateway.chat("text-only").headers["x-gateway-model"] == "asleep"
+    assert gateway.chat("text-only", tools=[tool]).headers["x-gateway-model"] == "a"
+    assert [request.model for request in upstream.requests] == ["asleep-up", "a-up"]
+
+
+def test_a_bad_file_does_not_start(tmp_path: Path, routes: str) -> None:
+    bad = Gateway(tmp_path, routes.replace("use: [b]", "use: [nosuch]").replace("retries: 0", "retrys: 0"), env=ENV)
+    assert bad.run_to_end() != 0
+    assert "nosuch" in bad.log
+    assert "retrys" in bad.log
+    assert "Traceback (" not in bad.log
+
+
+def test_a_port_in_use_is_said_plainly(gateway: Gateway, tmp_path: Path, routes: str) -> None:
+    second = Gateway(tmp_path, routes, env=ENV)
+    second.command[second.command.index("--listen") + 1] = f"127.0.0.1:{gateway.port}"
+    assert second.run_to_end() != 0
+    assert str(gateway.port) in second.log
+    assert "Traceback (" not in second.log
+
+
+def test_metrics_are_valid_and_labels_come_from_the_configuration(gateway: Gateway, upstream: Upstream) -> None:
+    gateway.chat("wild/junk-name-1")
+    gateway.chat("auto", headers={"x-gateway-task": "junk-task-2"})
+    gateway.chat("gpt-junk-3")
+    until("the counters", lambda: gateway.metric("gateway_requests_total", model="wild/*") == 1)
+    text = gateway.ops.get("/metrics").text
+    assert "junk" not in text
+    assert "gateway_build_info" in text
+    assert "gateway_config_info" in text
+    assert upstream.requests

@@ -120,6 +120,9 @@ class HttpResponse:
         self.started = False  # status and headers are there
         self.failure: Failure | None = None
         self._headers: dict[str, str] = {}
+        self.headers: Mapping[str, str] = (
+            self._headers
+        )  # lower-case names; repeated ones joined (RFC 9110, section 5.3)
         self._connection: Connection | None = connection
         self._parser = HttpResponseParser(self)  # refers to us: `_let_go` breaks the cycle
         self._pieces: list[bytes] = []  # of the body, that nobody has taken yet
@@ -132,11 +135,6 @@ class HttpResponse:
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
         connection.exchange = self
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Lower-case names; values of a repeated header joined by ", " (RFC 9110, section 5.3)."""
-        return self._headers
 
     # What the caller does.
 
@@ -288,7 +286,7 @@ class HttpResponse:
         if status < 200:
             if status == 101 or status < 100:
                 raise BadAnswerError(f"status {status}, which nobody asked for")
-            self._headers = {}
+            self._headers.clear()
             return
         self.status = status
         headers = self._headers

@@ -1,0 +1,129 @@
+"""Any server with OpenAI's API: the client's bytes go up, the upstream's bytes come back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gateway import __version__
+from gateway.config.types import ProviderConfig
+from gateway.core.answers import Seen
+from gateway.core.call import Call, outgoing_body
+from gateway.errors import UpstreamFailure
+from gateway.providers.base import Attempt, Upstream
+from gateway.providers.http import HttpClient
+from gateway.views import read_answer, read_chunk
+
+CONNECT_SECONDS = 10.0  # where a target names no limit
+REFUSAL_LIMIT = 1024 * 1024  # bytes of a 400 or 422 that are searched for `stream_options`
+REMEMBERED = 1024  # upstream models; a wildcard entry lets clients choose the names
+PASSED_ON = frozenset({"openai-beta", "traceparent", "tracestate"})  # of the client's headers; and anthropic-*
+
+Header = tuple[bytes, bytes]
+
+
+class Held:
+    """An answer whose body has been read already."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self._body = body
+
+    async def read(self, limit: int) -> bytes:
+        if len(self._body) > limit:
+            raise UpstreamFailure("malformed", f"the answer has more than the {limit} bytes allowed")
+        return await self.chunk()
+
+    async def chunk(self) -> bytes:
+        body, self._body = self._body, b""
+        return body
+
+    def close(self) -> None:
+        """The connection went back when the body had been read."""
+
+
+class OpenAIProvider:
+    """Implements `gateway.providers.base.Provider`.
+
+    Raises ValueError for a base URL, key or header that cannot be sent, OSError for a `ca_file` that cannot be read;
+    neither shows a secret.
+    """
+
+    def __init__(self, config: ProviderConfig) -> None:
+        self._client = HttpClient(config.base_url, ca_file=config.ca_file)
+        fixed = {"content-type": "application/json", "user-agent": f"open-model-gateway/{__version__}"}
+        if config.api_key:
+            fixed["authorization"] = f"Bearer {config.api_key}"
+        fixed |= {name.lower(): value for name, value in config.headers.items()}
+        self._fixed = frozenset(fixed)
+        headers = [_sendable(config.name, name, value) for name, value in fixed.items()]
+        self._plain: list[Header] = headers if "accept" in fixed else [*headers, (b"accept", b"application/json")]
+        self._stream: list[Header] = headers if "accept" in fixed else [*headers, (b"accept", b"text/event-stream")]
+        self._without_usage: dict[str, None] = {}  # upstream models known to reject `stream_options`, oldest first
+
+    async def open(self, attempt: Attempt) -> Upstream:
+        call, target = attempt
+        model = target.upstream_name
+        asks = call.stream and model not in self._without_usage
+        answer = await self._send(attempt, ask_usage=asks)
+        if not asks or answer.status not in (400, 422):
+            return answer
+        try:
+            body = await answer.read(REFUSAL_LIMIT)
+        finally:
+            answer.close()
+        if b"stream_options" not in body and b"include_usage" not in body:
+            return Held(answer.status, answer.headers, body)
+        again = await self._send(attempt, ask_usage=False)
+        if again.status < 400 and _asks_nothing_else(call):
+            self._remember(model)
+        return again
+
+    def read_answer(self, call: Call, body: bytes) -> Seen | None:  # noqa: ARG002  # other dialects need the call
+        return read_answer(body)
+
+    def read_chunk(self, call: Call, data: bytes) -> Seen | None:  # noqa: ARG002  # the same
+        return read_chunk(data)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _send(self, attempt: Attempt, *, ask_usage: bool) -> Upstream:
+        call, target = attempt
+        model = target.model
+        body = outgoing_body(call, model=target.upstream_name, set=model.set, drop=model.drop, ask_usage=ask_usage)
+        headers = self._headers(call)
+        limit = target.timeouts.connect
+        limit = CONNECT_SECONDS if limit is None else limit
+        return await self._client.request(call.endpoint.value, headers, body, connect_timeout=limit)
+
+    def _headers(self, call: Call) -> Sequence[Header]:
+        """Ours, and the few of the client's that the contract lets through; a configured header wins."""
+        ours = self._stream if call.stream else self._plain
+        passed: list[Header] = []
+        for name, value in call.headers.items():
+            if (name in PASSED_ON or name.startswith("anthropic-")) and name not in self._fixed and _clean(name, value):
+                passed.append((name.encode("latin-1"), value.encode("latin-1")))
+        return [*ours, *passed] if passed else ours
+
+    def _remember(self, model: str) -> None:
+        while len(self._without_usage) >= REMEMBERED:
+            del self._without_usage[next(iter(self._without_usage))]
+        self._without_usage[model] = None
+
+
+def _asks_nothing_else(call: Call) -> bool:
+    """Whether the `stream_options` that were refused were ours: a client's own odd ones prove nothing for others."""
+    ours = {"include_usage": True}
+    return call.merged("stream_options", ours) == call.encode(ours)
+
+
+def _clean(name: str, value: str) -> bool:
+    """Whether a client's header can be sent as one header: no line break, null or letter beyond latin-1."""
+    return not any(bad in text for text in (name, value) for bad in "\r\n\0")
+
+
+def _sendable(provider: str, name: str, value: str) -> Header:
+    if not (name.isascii() and value.isascii() and _clean(name, value)):
+        raise ValueError(f"provider {provider}: the header {name!r} holds a line break or a letter that is not ASCII")
+    return name.encode("ascii"), value.encode("ascii")

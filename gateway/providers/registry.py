@@ -1,0 +1,15 @@
+"""Every dialect of upstream, by the name that `dialect:` has in routes.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from gateway.config.types import ProviderConfig
+from gateway.providers.base import Provider
+from gateway.providers.local import LocalProvider
+from gateway.providers.openai import OpenAIProvider
+
+PROVIDERS: Mapping[str, Callable[[ProviderConfig], Provider]] = {
+    "openai": OpenAIProvider,  # any server that speaks OpenAI's API
+    "local": LocalProvider,  # the embedded open model
+}

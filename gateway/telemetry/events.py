@@ -26,8 +26,18 @@ class RequestFinished(NamedTuple):
 
 
 class ConfigReloaded(NamedTuple):
+    """A changed routes.yaml was read. Of one reload, one process tells: the one that watches the file."""
+
     result: str  # ok | rejected
     hash: str  # of the configuration now in force
 
 
-Event = RequestStarted | RequestEnded | RequestFinished | ConfigReloaded
+class LedgerState(NamedTuple):
+    """How the ledger of this process stands: once a second or so. The numbers are those of `stores.base.Ledger`."""
+
+    depth: int
+    failures: int
+    dropped: int
+
+
+Event = RequestStarted | RequestEnded | RequestFinished | ConfigReloaded | LedgerState

@@ -1,0 +1,173 @@
+"""Every metric as one row of a table (contract section 5): its name, what it means, its kind, labels and buckets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal, NamedTuple
+
+NANO = 1_000_000_000
+"""Money is kept in nano-USD, time in nanoseconds: integers add up the same in any order, on any number of workers."""
+
+Labels = tuple[str, ...]
+
+
+class Family(NamedTuple):
+    name: str
+    kind: Literal["counter", "gauge", "histogram", "info"]
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()  # upper bounds in seconds, ascending, without +Inf
+    unit: int = 1  # what the value is divided by when it is shown
+
+
+REQUEST_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
+FIRST_TOKEN_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
+OVERHEAD_SECONDS = (50e-6, 100e-6, 250e-6, 500e-6, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+
+TEAM = ("route", "task", "team")
+
+REQUESTS = Family(
+    "gateway_requests_total",
+    "counter",
+    "Finished requests.",
+    ("route", "task", "model", "provider", "team", "outcome"),
+)
+REJECTIONS = Family(
+    "gateway_rejections_total", "counter", "Requests the gateway itself refused, by reason.", ("reason",)
+)
+DURATION = Family(
+    "gateway_request_duration_seconds",
+    "histogram",
+    "From the request's arrival to the end of its answer.",
+    ("route", "model", "stream"),
+    REQUEST_SECONDS,
+    NANO,
+)
+FIRST_TOKEN = Family(
+    "gateway_time_to_first_token_seconds",
+    "histogram",
+    "From the request's arrival to the first useful content.",
+    ("route", "model"),
+    FIRST_TOKEN_SECONDS,
+    NANO,
+)
+PER_TOKEN = Family(
+    "gateway_time_per_output_token_seconds",
+    "histogram",
+    "Of streams that ended well: time after the first token by each further token that the upstream reported.",
+    ("model",),
+    TOKEN_SECONDS,
+    NANO,
+)
+OVERHEAD = Family(
+    "gateway_overhead_seconds",
+    "histogram",
+    "The gateway's own part of each request's duration.",
+    (),
+    OVERHEAD_SECONDS,
+    NANO,
+)
+TOKENS = Family(
+    "gateway_tokens_total",
+    "counter",
+    "Tokens billed, of all attempts; the types are disjoint.",
+    ("route", "task", "model", "team", "type"),
+)
+COST = Family(
+    "gateway_cost_usd_total",
+    "counter",
+    "Cost of all attempts, self-hosted ones at their rate.",
+    ("route", "task", "model", "provider", "hosting", "team", "purpose"),
+    unit=NANO,
+)
+BASELINE = Family(
+    "gateway_baseline_cost_usd_total",
+    "counter",
+    "What the baseline model would have cost for the requests that were answered.",
+    TEAM,
+    unit=NANO,
+)
+SAVINGS = Family(
+    "gateway_savings_usd_total", "counter", "Where a request cost less than its baseline: by how much.", TEAM, unit=NANO
+)
+EXTRA = Family(
+    "gateway_extra_cost_usd_total",
+    "counter",
+    "Where a request cost more than its baseline: by how much.",
+    TEAM,
+    unit=NANO,
+)
+CAPACITY = Family(
+    "gateway_capacity_usd_per_hour",
+    "gauge",
+    "What a self-hosted model's machines cost an hour, busy or idle; every replica says the same: take max by (model).",
+    ("model",),
+    unit=NANO,
+)
+ATTEMPTS = Family("gateway_attempts_total", "counter", "Tries of an upstream.", ("model", "provider", "result"))
+FALLBACKS = Family(
+    "gateway_fallbacks_total",
+    "counter",
+    "Moves from one model to the next, by the failure that led there.",
+    ("route", "from", "to", "reason"),
+)
+IN_FLIGHT = Family("gateway_requests_in_flight", "gauge", "Attempts under way.", ("model",))
+ESTIMATED = Family(
+    "gateway_usage_estimated_total",
+    "counter",
+    "Attempts whose tokens had to be estimated: none were reported.",
+    ("model",),
+)
+UNPRICED = Family(
+    "gateway_unpriced_requests_total", "counter", "Requests that used tokens at a price nobody knows.", ("model",)
+)
+LINES_DROPPED = Family(
+    "gateway_stream_lines_dropped_total", "counter", "Lines of streams left out because they were not JSON.", ("model",)
+)
+LEDGER_DEPTH = Family("gateway_ledger_queue_depth", "gauge", "Requests waiting to be written to the ledger.")
+LEDGER_FAILURES = Family(
+    "gateway_ledger_write_failures_total",
+    "counter",
+    "Tries to write a batch to the ledger that failed; they are repeated.",
+)
+LEDGER_DROPPED = Family(
+    "gateway_ledger_rows_dropped_total", "counter", "Requests missing from the ledger (stores.on_full: drop)."
+)
+CONFIG = Family("gateway_config_info", "info", "The configuration in force.", ("hash",))
+RELOADS = Family("gateway_config_reloads_total", "counter", "Reloads of routes.yaml.", ("result",))
+RELOADED = Family(
+    "gateway_config_last_reload_successful", "gauge", "1 unless the last change of routes.yaml was rejected."
+)
+BUILD = Family("gateway_build_info", "info", "The gateway's version.", ("version",))
+
+FAMILIES: Final[Mapping[str, Family]] = {
+    family.name: family
+    for family in (
+        REQUESTS,
+        REJECTIONS,
+        DURATION,
+        FIRST_TOKEN,
+        PER_TOKEN,
+        OVERHEAD,
+        TOKENS,
+        COST,
+        BASELINE,
+        SAVINGS,
+        EXTRA,
+        CAPACITY,
+        ATTEMPTS,
+        FALLBACKS,
+        IN_FLIGHT,
+        ESTIMATED,
+        UNPRICED,
+        LINES_DROPPED,
+        LEDGER_DEPTH,
+        LEDGER_FAILURES,
+        LEDGER_DROPPED,
+        CONFIG,
+        RELOADS,
+        RELOADED,
+        BUILD,
+    )
+}

@@ -1,0 +1,120 @@
+"""Which label values metrics may show, and which series exist before the first request: both come from routes.yaml."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from gateway.config.types import Config
+from gateway.core.failures import Kind
+from gateway.core.routing import Model, Route
+from gateway.core.tasks import DEFAULT_TASK
+from gateway.telemetry import families
+from gateway.telemetry.families import Family, Labels
+
+OTHER = "other"  # a value that the configuration does not know
+NONE = "none"  # no value: no team, or no route and no model because the request was refused before
+DIRECT = "direct"
+
+OUTCOMES = ("ok", "client_error", "rejected", "upstream_error", "cancelled")
+REJECTIONS = ("auth", "rate_limit", "budget", "overload", "invalid", "not_found")
+PURPOSES = ("answer", "retry")
+RESULTS = ("ok", "relayed", "cancelled", *Kind)
+TOKEN_TYPES = ("input", "cached_input", "cache_write", "output", "reasoning")
+RELOAD_RESULTS = ("ok", "rejected")
+
+MOST_COMBINATIONS = 1_000
+"""Of route, model, task and team, shown before they were seen: a huge configuration must not make a huge page."""
+
+
+class Pair(NamedTuple):
+    """A model that a route may use."""
+
+    route: str
+    model: str
+    provider: str
+    hosting: str
+    tasks: tuple[str, ...]  # that the route takes
+
+
+class LabelSets(NamedTuple):
+    """What metrics need to know of a configuration."""
+
+    routes: frozenset[str]
+    tasks: frozenset[str]
+    models: frozenset[str]
+    providers: frozenset[str]
+    teams: frozenset[str]
+    pairs: tuple[Pair, ...] = ()  # in the order of the file; asleep models are not among them
+    capacity: Mapping[str, int] = {}  # self-hosted model -> nano-USD an hour
+    config_hash: str = ""
+
+    @classmethod
+    def of(cls, config: Config) -> LabelSets:
+        rules = config.rules
+        awake = {name: model for name, model in rules.models.items() if not model.disabled}
+        tasks = _tasks(config)
+        pairs = [pair for route in rules.routes for pair in _pairs(route, awake, tasks)]
+        pairs += [Pair(DIRECT, m.name, m.provider, m.hosting, tasks) for m in awake.values()]
+        return cls(
+            routes=frozenset(route.name for route in rules.routes) | {DIRECT},
+            tasks=frozenset(tasks),
+            models=frozenset(rules.models),
+            providers=frozenset(config.providers),
+            teams=config.teams,
+            pairs=tuple(pairs),
+            capacity={m.name: m.price.machine.nano_usd_per_hour for m in awake.values() if m.price and m.price.machine},
+            config_hash=config.hash,
+        )
+
+
+def _tasks(config: Config) -> tuple[str, ...]:
+    """The names under `tasks:`, `default`, and those that a route asks for by name: a client may send these."""
+    named = [task.name for task in config.rules.tasks]
+    asked = [task for route in config.rules.routes for task in route.match.task or () if not set(task) & set("*?[")]
+    return tuple(dict.fromkeys([*named, DEFAULT_TASK, *asked]))
+
+
+def _pairs(route: Route, models: Mapping[str, Model], tasks: tuple[str, ...]) -> Iterator[Pair]:
+    taken = tasks
+    if route.match.task is not None:
+        taken = tuple(task for task in tasks if any(fnmatchcase(task, glob) for glob in route.match.task))
+    for name in dict.fromkeys([*(candidate.model for candidate in route.use), *route.fallback]):
+        if name in models:
+            yield Pair(route.name, name, models[name].provider, models[name].hosting, taken)
+
+
+def initial_series(sets: LabelSets) -> dict[str, dict[Labels, None]]:
+    """Family name -> the label values that are shown from the start, at 0. Fallbacks begin with their first."""
+    found: dict[str, dict[Labels, None]] = {}
+
+    def add(family: Family, *values: Iterable[str]) -> None:
+        found.setdefault(family.name, {}).update(dict.fromkeys(itertools.product(*values)))
+
+    add(families.REJECTIONS, REJECTIONS)
+    add(families.RELOADS, RELOAD_RESULTS)
+    for family in (families.OVERHEAD, families.LEDGER_DEPTH, families.LEDGER_FAILURES, families.LEDGER_DROPPED):
+        add(family)
+    for pair in sets.pairs[:MOST_COMBINATIONS]:
+        route, model, provider = [pair.route], [pair.model], [pair.provider]
+        add(families.DURATION, route, model, ("false", "true"))
+        add(families.FIRST_TOKEN, route, model)
+        for family in (families.PER_TOKEN, families.ESTIMATED, families.UNPRICED, families.LINES_DROPPED):
+            add(family, model)
+        add(families.IN_FLIGHT, model)
+        add(families.ATTEMPTS, model, provider, RESULTS)
+    for pair, task, team in itertools.islice(_combinations(sets), MOST_COMBINATIONS):
+        place = ([pair.route], [task])
+        add(families.REQUESTS, *place, [pair.model], [pair.provider], [team], OUTCOMES)
+        add(families.TOKENS, *place, [pair.model], [team], TOKEN_TYPES)
+        add(families.COST, *place, [pair.model], [pair.provider], [pair.hosting], [team], PURPOSES)
+        for family in (families.BASELINE, families.SAVINGS, families.EXTRA):
+            add(family, *place, [team])
+    return found
+
+
+def _combinations(sets: LabelSets) -> Iterator[tuple[Pair, str, str]]:
+    teams = [NONE, *sorted(sets.teams)]
+    return ((pair, task, team) for pair in sets.pairs for task in pair.tasks for team in teams)

@@ -1,0 +1,66 @@
+"""The command line: one file a command, each with `configure(parser)` and `run(args) -> exit code`.
+
+Exit codes: 0 fine, 1 the answer is no, 2 usage. A command's file is imported when it is used, so that `gateway --help`
+stays fast. `--config` is added here, to every command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple
+
+from gateway.errors import ConfigError
+
+
+class Command(NamedTuple):
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "serve": Command("gateway.cli.serve", "serve requests"),
+    "check": Command("gateway.cli.check", "check routes.yaml; show routes, models and prices"),
+    "explain": Command("gateway.cli.explain", "show which models a request would be sent to, and why"),
+    "schema": Command("gateway.cli.schema", "print the JSON Schema of routes.yaml"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. Usage errors leave through SystemExit(2), as argparse does it."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="gateway", description="An OpenAI-compatible gateway to open and closed models."
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    chosen = next((word for word in given if word in COMMANDS), "")
+    for name, command in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=command.help, description=f"{command.help.capitalize()}.")
+        subparser.add_argument(
+            "--config", default="routes.yaml", metavar="FILE", help="the configuration (default: %(default)s)"
+        )
+        if name == chosen:
+            import_module(command.module).configure(subparser)
+    args = parser.parse_args(given)
+    try:
+        code: int = import_module(COMMANDS[args.command].module).run(args)
+        sys.stdout.flush()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader (`| head`) has seen enough; Python would complain when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from gateway import __version__  # noqa: PLC0415 - reads the installed package's metadata
+
+        print(f"gateway {__version__}")
+        parser.exit()

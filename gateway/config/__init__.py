@@ -4,3 +4,5 @@ The way a file goes: text -> data with lines (`yamlfile.py`) -> `${...}` filled 
 not available yet (`later.py`) -> shapes (`schema.py`) and names (`consistency.py`), every problem collected
 (`problems.py`) -> the core's rules with prices (`build.py`, `prices.py`, `pricebook.py`).
 """
+
+from gateway.config.load import load as load

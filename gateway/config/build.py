@@ -62,9 +62,8 @@ def _provider(name: str, written: schema.Provider, folder: Path, problems: Probl
     texts = {"base_url": written.base_url, "api_key": written.api_key, "ca_file": written.ca_file}
     texts |= {f"headers.{header}": value for header, value in (written.headers or {}).items()}
     why = next((value.why for value in texts.values() if isinstance(value, Missing)), "")
-    for setting in ("base_url", "api_key"):
-        if texts[setting] == "" and not why:  # an empty default, or an empty string in the file
-            why = f"its {setting} is empty"
+    if written.base_url == "" and not why:  # ${NAME:-}
+        why = "its base_url is empty"
     ca_file = str(folder / written.ca_file) if written.ca_file else ""
     if ca_file and not why and not Path(ca_file).is_file():
         problems.add(("providers", name, "ca_file"), f"there is no file {written.ca_file}")

@@ -96,24 +96,32 @@ def _matching(pattern: re.Pattern[str], message: str) -> Callable[[object], str]
     return read
 
 
+def parse_duration(text: str) -> float:
+    """Seconds. Raises ValueError with a sentence for people."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError("must be a duration such as 250ms, 5s, 10m, 1h or 30d")
+    seconds = Decimal(match[1]) * _SECONDS[match[2]]
+    if seconds <= 0:
+        raise ValueError("must be longer than 0")
+    return float(seconds)
+
+
 def _duration(value: object) -> float:
     if isinstance(value, Missing):
         raise wrong(f"{value.why}; give it a default: ${{NAME:-default}}")
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
-            raise wrong(f"needs a unit: {value}s, for example")
-        raise wrong("must be a duration such as 250ms, 5s, 10m, 1h or 30d")
-    seconds = Decimal(match[1]) * _SECONDS[match[2]]
-    if seconds <= 0:
-        raise wrong("must be longer than 0")
-    return float(seconds)
+    if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
+        raise wrong(f"needs a unit: {value}s, for example")
+    try:
+        return parse_duration(_text(value))
+    except ValueError as error:
+        raise wrong(str(error)) from None
 
 
 def _url(value: object) -> str:
     text = _text(value)
-    if isinstance(value, Missing):
-        return value  # the provider sleeps
+    if isinstance(value, Missing) or (isinstance(value, FromEnvironment) and not text):
+        return text  # the provider sleeps
     try:
         parts = urlsplit(text)
         fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,15 +18,18 @@ from gateway.config.yamlfile import MAX_BYTES, read
 from gateway.errors import ConfigError
 
 
-def load(path: Path, environ: Mapping[str, str]) -> Config:
-    """Reads and checks the whole file. Raises ConfigError with all problems at once, each with its line and path."""
+def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
+    """Reads and checks the whole file; `environ` is this process's environment where not given.
+
+    Raises ConfigError with all problems at once, each with its line and path.
+    """
     problems = Problems()
     raw = _bytes(path, problems)
     document = read(_text(raw, problems), problems) if not problems.found else None
     if document is None:
         raise ConfigError(str(path), problems.found)
     problems.lines = document.lines
-    interpolation = Interpolation(environ, path.absolute().parent, problems)
+    interpolation = Interpolation(os.environ if environ is None else environ, path.absolute().parent, problems)
     data = interpolation.fill(document.data)
     take_out(data, problems)
     check(data, problems)

@@ -21,8 +21,8 @@ class _Seen(NamedTuple):
 async def changes(path: Path, interval: float = 1.0) -> AsyncIterator[bytes]:
     """The SHA-256 of each new content, from the moment the iteration starts; `interval` in seconds.
 
-    A file that is gone for a while (between two links, say) is waited for; it counts as changed only if it comes back with
-    another content.
+    A file that is gone for a while (between two links, say) is waited for; it counts as changed only if it comes back
+    with another content.
     """
     seen = _look(path, _Seen((), b""))
     while True:

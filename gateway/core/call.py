@@ -1,8 +1,8 @@
 """path + headers + bytes -> Call: a parsed, lazy view of one request. The client's bytes are kept untouched.
 
 A body is looked at only as far as a decision needs: the top-level members are found once (`splice.spans`, which does
-not build their values), each is decoded on first use. What goes upstream is the client's own bytes with only the members
-replaced that must be (`outgoing_body`).
+not build their values), each is decoded on first use. What goes upstream is the client's own bytes with only those
+members replaced that must be (`outgoing_body`).
 """
 
 from __future__ import annotations

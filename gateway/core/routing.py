@@ -2,104 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from functools import cached_property
+from typing import NamedTuple
 
 from gateway.core.call import Call, Principal
 from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
-from gateway.core.pricing import Price
+from gateway.core.index import Index, LineUp, price_of, rest_of
+from gateway.core.passed_over import Asked, PassedOver
+from gateway.core.rules import Candidate, Match, Model, Route, Signals, Skipped, Target, Timeouts
+from gateway.core.strategies import STRATEGIES, Strategy
 from gateway.core.tasks import Task, TaskRule
+from gateway.errors import RequestError, RouteExhausted
+
+__all__ = [
+    "STRATEGIES",
+    "Candidate",
+    "Match",
+    "Model",
+    "Plan",
+    "Route",
+    "Rules",
+    "Signals",
+    "Skipped",
+    "Strategy",
+    "Target",
+    "Timeouts",
+    "plan",
+    "visible_models",
+]
+
+_COMPARED_NAME = 64  # characters: longer names are no typing mistakes, and comparing them would cost
+_NEEDED_BY: Mapping[str, str] = {
+    "tools": "tools",
+    "json_schema": "response_format",
+}  # capability -> member; else messages
+_NAMES: Mapping[str, str] = {"json_schema": "JSON schemas"}
 
 
-class Timeouts(NamedTuple):
-    """Seconds. None: not set here (the next level's value, at last the built-in default, applies)."""
-
-    connect: float | None = None
-    attempt: float | None = None  # one non-streamed attempt until its answer is whole
-    first_token: float | None = None
-    idle: float | None = None  # between chunks of a stream
-    total: float | None = None  # over all attempts
-
-
-class Model(NamedTuple):
-    """An entry under `models:`."""
-
-    name: str  # as under `models:`; "openai/*" for a wildcard
-    provider: str
-    upstream_name: str  # the name sent upstream; empty for a wildcard: the rest of the requested name
-    hosting: Literal["self", "api"] = "api"
-    price: Price | None = None  # None: unpriced
-    context_window: int | None = None
-    max_output_tokens: int | None = None
-    supports: frozenset[str] = frozenset({"tools", "json_schema", "images", "audio"})  # also reasoning, prefill
-    set: Mapping[str, Any] = {}
-    drop: frozenset[str] = frozenset()
-    timeouts: Timeouts = Timeouts()
-    disabled: str = ""  # why it is asleep, e.g. "DEEPSEEK_API_KEY is not set"; never tried while it is
-    prices: Mapping[str, Price] = {}  # wildcard only: upstream name -> price, filled from the price book
-
-
-class Match(NamedTuple):
-    """All given must hold; each is "any of" its values; names are globs. None: not asked."""
-
-    model: tuple[str, ...] | None = None
-    task: tuple[str, ...] | None = None
-    key: tuple[str, ...] | None = None
-    team: tuple[str, ...] | None = None
-    tag: tuple[str, ...] | None = None
-    has: frozenset[str] | None = None
-    min_input_tokens: int | None = None
-    max_input_tokens: int | None = None
-
-
-class Candidate(NamedTuple):
-    model: str
-    weight: float = 1.0
-
-
-class Route(NamedTuple):
-    name: str
-    use: tuple[Candidate, ...]
-    match: Match = Match()
-    order: str = "listed"  # a name in STRATEGIES
-    fallback: tuple[str, ...] = ()
-    fallback_on: frozenset[Kind] = DEFAULT_FALLBACK_ON
-    retries: int = 1
-    max_attempts: int = 4
-    timeouts: Timeouts = Timeouts()
-    baseline: str = ""  # a model's name; empty: none
-
-
-class Rules(NamedTuple):
-    """Everything of routes.yaml that decisions need."""
-
+class _Rules(NamedTuple):
     models: Mapping[str, Model]
     tasks: tuple[TaskRule, ...]
     routes: tuple[Route, ...]
     direct: Route  # `defaults` as a route: for a model that the client named itself (label "direct", no fallback)
 
 
-class Signals(NamedTuple):
-    """What the moment adds to the rules."""
+class Rules(_Rules):
+    """Everything of routes.yaml that decisions need."""
 
-    in_flight: Mapping[str, int] = {}  # by model name
-    roll: float = 0.0  # uniform in [0, 1): the dice for `weighted`
+    @cached_property
+    def prepared(self) -> Index:
+        return Index(self.models, self.routes, self.direct)
 
-
-class Target(NamedTuple):
-    """One model to try."""
-
-    model: Model
-    upstream_name: str
-    price: Price | None
-    timeouts: Timeouts  # nothing in it is None any more
-    fallback: bool  # from `fallback:` rather than from `use:`
-    why: str  # "listed 1st", "cheapest: $0.00012 for this request", "fallback 1st"
-
-
-class Skipped(NamedTuple):
-    what: str  # a model or a route
-    why: str
+    @property
+    def known_tasks(self) -> frozenset[str]:
+        """Tasks that a route's match names literally."""
+        return self.prepared.known_tasks
 
 
 class Plan(NamedTuple):
@@ -107,7 +66,7 @@ class Plan(NamedTuple):
     task: Task
     targets: tuple[Target, ...]  # may be empty: then `skipped` says why
     skipped: tuple[Skipped, ...]  # models of the route that were left out
-    passed_over: tuple[Skipped, ...]  # routes that did not match
+    passed_over: Sequence[Skipped]  # routes that did not match
     fallback_on: frozenset[Kind] = DEFAULT_FALLBACK_ON
     retries: int = 1  # on the same target
     max_attempts: int = 4  # over all targets
@@ -115,19 +74,114 @@ class Plan(NamedTuple):
     baseline: Model | None = None
 
 
-Strategy = Callable[[Sequence[tuple[Target, Candidate]], Call, Signals], "list[Target]"]
-
-
 def plan(rules: Rules, call: Call, task: Task, principal: Principal, signals: Signals) -> Plan:
     """Which models to try, in which order, and why (contract section 1, "What `model` may be").
 
+    A model that the client names is taken itself. Where a route's `match.model` names it literally, it is a name like
+    any other, and is taken itself only if no route matches.
+
     Raises RequestError 403 where the key's `allow` does not hold the requested name, 404 `model_not_found` with close
-    matches among what the key may use, and 400 `invalid_request_error` where models matched but none can do what the request needs
-    (images, tools, context window: then `context_length_exceeded`); 503 RouteExhausted `no_healthy_upstream` where all are disabled.
+    matches among what the key may use, and 400 `invalid_request_error` where models matched but none can do what the
+    request needs (images, tools, context window: then `context_length_exceeded`); 503 RouteExhausted
+    `no_healthy_upstream` where all are disabled.
     """
-    raise NotImplementedError
+    if not principal.may_use(call.model):
+        message = f"this key may not use the model {call.model!r}"
+        raise RequestError(message, status=403, type="permission_error", code="permission_denied", param="model")
+    index = rules.prepared
+    named = index.find(call.model)
+    literally = named is not None and not index.names_literally(call.model)
+    position = None if literally else index.first_match(call, task, principal)
+    if position is not None:
+        line_up = index.line_ups[position]
+    elif named is not None:
+        line_up = index.direct[named.name]
+    else:
+        raise _unknown(rules, call, principal)
+    targets, skipped = _targets(line_up, call, signals)
+    if not targets:
+        raise _refusal(line_up, call, skipped)
+    route = line_up.route
+    return Plan(
+        route=route.name,
+        task=task,
+        targets=tuple(targets),
+        skipped=line_up.skipped + tuple(skipped) if skipped else line_up.skipped,
+        passed_over=PassedOver(index.line_ups, position, Asked(call, task, principal), named=literally),
+        fallback_on=route.fallback_on,
+        retries=route.retries,
+        max_attempts=route.max_attempts,
+        total=max(target.timeouts.total or 0.0 for target in targets),
+        baseline=line_up.baseline,
+    )
 
 
 def visible_models(rules: Rules, principal: Principal) -> list[str]:
     """What `/v1/models` lists: enabled models and the literal names in routes that the key may use, sorted."""
-    raise NotImplementedError
+    return list(filter(principal.may_use, rules.prepared.visible))
+
+
+def _targets(line_up: LineUp, call: Call, signals: Signals) -> tuple[list[Target], list[Skipped]]:
+    skipped: list[Skipped] = []
+    candidates: list[tuple[Target, Candidate]] = []
+    for given, candidate in line_up.use:
+        if target := _fitted(given, call, skipped):
+            candidates.append((target, candidate))
+    targets = STRATEGIES[line_up.route.order](candidates, call, signals)
+    for given in line_up.fallback:
+        if target := _fitted(given, call, skipped):
+            targets.append(target)
+    return targets, skipped
+
+
+def _fitted(target: Target, call: Call, skipped: list[Skipped]) -> Target | None:
+    """The target for this very request; None, and the reason in `skipped`, where it cannot serve it."""
+    model = target.model
+    why = _unable(model, call)
+    if not target.upstream_name:
+        upstream_name = rest_of(model, call.model)
+        why = why or ("" if upstream_name else "the requested name does not fit it")
+        target = target._replace(upstream_name=upstream_name, price=price_of(model, upstream_name))
+    if why:
+        skipped.append(Skipped(model.name, why))
+        return None
+    shorter, total = call.hints.timeout, target.timeouts.total
+    if shorter is not None and total is not None and shorter < total:
+        return target._replace(timeouts=target.timeouts._replace(total=shorter))
+    return target
+
+
+def _unable(model: Model, call: Call) -> str:
+    """Why a model cannot do what the request needs; empty where it can."""
+    if lacking := _lacking(model, call):
+        return "does not support " + " or ".join(_NAMES.get(need, need) for need in lacking)
+    if model.context_window is not None and call.estimated_input > model.context_window:
+        return f"context window of {model.context_window} tokens is too small for about {call.estimated_input}"
+    return ""
+
+
+def _lacking(model: Model, call: Call) -> list[str]:
+    return [] if call.has <= model.supports else sorted(call.has - model.supports)
+
+
+def _refusal(line_up: LineUp, call: Call, skipped: Sequence[Skipped]) -> RequestError | RouteExhausted:
+    """No target is left: because of what the request needs, or because nothing is switched on."""
+    reasons = "; ".join(f"{each.what}: {each.why}" for each in (*line_up.skipped, *skipped))
+    name = line_up.route.name
+    if not skipped:
+        message = f"no model of route {name} is enabled: {reasons}"
+        return RouteExhausted(message, status=503, code="no_healthy_upstream")
+    models = [target.model for target, _ in line_up.use] + [target.model for target in line_up.fallback]
+    lacking = [need for model in models for need in _lacking(model, call)]
+    message = f"no model of route {name} can serve this request: {reasons}"
+    if lacking:
+        return RequestError(message, param=_NEEDED_BY.get(lacking[0], "messages"))
+    content = {"/completions": "prompt", "/embeddings": "input"}.get(call.endpoint, "messages")
+    return RequestError(message, code="context_length_exceeded", param=content)
+
+
+def _unknown(rules: Rules, call: Call, principal: Principal) -> RequestError:
+    message = f"the model {call.model!r} does not exist"
+    if len(call.model) <= _COMPARED_NAME and (close := get_close_matches(call.model, visible_models(rules, principal))):
+        message += f"; did you mean {' or '.join(close)}?"
+    return RequestError(message, status=404, code="model_not_found", param="model")

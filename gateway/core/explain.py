@@ -1,0 +1,74 @@
+"""A decision in full, for people and programs: `gateway explain` and `x-gateway-dry-run`. Never any content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from gateway.core.call import Call, Principal
+from gateway.core.pricing import Price, dollars
+from gateway.core.routing import Plan
+from gateway.core.rules import Skipped, Target
+from gateway.core.strategies import expected_cost
+
+
+def explain(call: Call, plan: Plan, principal: Principal) -> dict[str, Any]:
+    """JSON-able; names are stable. Money in USD, prices per million tokens or per hour, durations in seconds."""
+    return {
+        "request": {
+            "model": call.model,
+            "endpoint": call.endpoint.value,
+            "stream": call.stream,
+            "has": sorted(call.has),
+            "estimated_input": call.estimated_input,
+            "max_output": call.max_output,
+            "key": principal.key,
+            "team": principal.team,
+            "tags": sorted(call.hints.tags | principal.tags),
+        },
+        "task": plan.task._asdict(),
+        "route": plan.route,
+        "targets": [_target(target, call) for target in plan.targets],
+        "skipped": _skipped(plan.skipped),
+        "passed_over": _skipped(plan.passed_over),
+        "timeouts": {"total": plan.total},
+        "retries": plan.retries,
+        "max_attempts": plan.max_attempts,
+        "fallback_on": sorted(plan.fallback_on),
+        "baseline": plan.baseline.name if plan.baseline is not None else None,
+    }
+
+
+def _target(target: Target, call: Call) -> dict[str, Any]:
+    expected = expected_cost(target, call)
+    return {
+        "model": target.model.name,
+        "upstream_model": target.upstream_name,
+        "provider": target.model.provider,
+        "hosting": target.model.hosting,
+        "price": _price(target.price),
+        "expected_cost_usd": None if expected is None else float(dollars(expected)),
+        "fallback": target.fallback,
+        "why": target.why,
+        "timeouts": target.timeouts._asdict(),
+    }
+
+
+def _price(price: Price | None) -> dict[str, Any] | None:
+    if price is None:
+        return None
+    shown: dict[str, Any] = {"source": price.source}
+    if price.rates is not None:
+        rates = price.rates._asdict()
+        shown["usd_per_million_tokens"] = {name: float(dollars(rate)) for name, rate in rates.items()}
+        shown["tiers_above_tokens"] = [tier.above for tier in price.tiers]
+    if price.machine is not None:
+        shown["usd_per_hour"] = float(dollars(price.machine.nano_usd_per_hour))
+        shown["input_tokens_per_second"] = price.machine.input_tokens_per_second
+        shown["output_tokens_per_second"] = price.machine.output_tokens_per_second
+    shown["unmetered"] = price.unmetered
+    return shown
+
+
+def _skipped(skipped: Iterable[Skipped]) -> list[dict[str, str]]:
+    return [each._asdict() for each in skipped]

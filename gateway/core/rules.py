@@ -1,0 +1,91 @@
+"""What routes.yaml says about models and routes, and what a plan is made of. Plain data; `routing` decides on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
+from gateway.core.pricing import Price
+
+
+class Timeouts(NamedTuple):
+    """Seconds. None: not set here (the next level's value, at last the built-in default, applies)."""
+
+    connect: float | None = None
+    attempt: float | None = None  # one non-streamed attempt until its answer is whole
+    first_token: float | None = None
+    idle: float | None = None  # between chunks of a stream
+    total: float | None = None  # over all attempts
+
+
+class Model(NamedTuple):
+    """An entry under `models:`."""
+
+    name: str  # as under `models:`; "openai/*" for a wildcard
+    provider: str
+    upstream_name: str  # the name sent upstream; empty for a wildcard: the rest of the requested name
+    hosting: Literal["self", "api"] = "api"
+    price: Price | None = None  # None: unpriced
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+    supports: frozenset[str] = frozenset({"tools", "json_schema", "images", "audio"})  # also reasoning, prefill
+    set: Mapping[str, Any] = {}
+    drop: frozenset[str] = frozenset()
+    timeouts: Timeouts = Timeouts()
+    disabled: str = ""  # why it is asleep, e.g. "DEEPSEEK_API_KEY is not set"; never tried while it is
+    prices: Mapping[str, Price] = {}  # wildcard only: upstream name -> price, filled from the price book
+
+
+class Match(NamedTuple):
+    """All given must hold; each is "any of" its values; names are globs. None: not asked."""
+
+    model: tuple[str, ...] | None = None
+    task: tuple[str, ...] | None = None
+    key: tuple[str, ...] | None = None
+    team: tuple[str, ...] | None = None
+    tag: tuple[str, ...] | None = None
+    has: frozenset[str] | None = None
+    min_input_tokens: int | None = None
+    max_input_tokens: int | None = None
+
+
+class Candidate(NamedTuple):
+    model: str
+    weight: float = 1.0
+
+
+class Route(NamedTuple):
+    name: str
+    use: tuple[Candidate, ...]
+    match: Match = Match()
+    order: str = "listed"  # a name in STRATEGIES
+    fallback: tuple[str, ...] = ()
+    fallback_on: frozenset[Kind] = DEFAULT_FALLBACK_ON
+    retries: int = 1
+    max_attempts: int = 4
+    timeouts: Timeouts = Timeouts()
+    baseline: str = ""  # a model's name; empty: none
+
+
+class Signals(NamedTuple):
+    """What the moment adds to the rules."""
+
+    in_flight: Mapping[str, int] = {}  # by model name
+    roll: float = 0.0  # uniform in [0, 1): the dice for `weighted`
+
+
+class Target(NamedTuple):
+    """One model to try."""
+
+    model: Model
+    upstream_name: str
+    price: Price | None
+    timeouts: Timeouts  # nothing in it is None any more
+    fallback: bool  # from `fallback:` rather than from `use:`
+    why: str  # "listed 1st", "cheapest: $0.00012 for this request", "fallback 1st"
+
+
+class Skipped(NamedTuple):
+    what: str  # a model or a route
+    why: str

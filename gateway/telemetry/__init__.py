@@ -10,7 +10,7 @@ Vocabulary:
 - **Label sets**: the values that labels may have, from routes.yaml alone; anything else is `other`, nothing is `none`
   (`labels.py`).
 - **Exposition**: the text that a scraper reads, Prometheus or OpenMetrics (`exposition.py`).
-- **Log**: one line for each request and reload, as text or JSON (`log.py`).
+- **Log**: one line for each request and reload, as text or JSON (`log.py`, `lines.py`).
 
 Money is nano-USD and time nanoseconds inside, both integers; dollars and seconds appear only in the exposition.
 """

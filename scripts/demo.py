@@ -1,0 +1,193 @@
+"""The gateway shown at work: the shipped routes.yaml, the embedded open model, the OpenAI SDK. Run by scripts/demo."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from openai import OpenAI
+
+ROOT = Path(__file__).parent.parent
+GATEWAY = Path(sys.executable).parent / "gateway"
+ROUTES = ROOT / "routes.yaml"
+LEDGER = ROOT / "gateway.db"
+TERMINAL = sys.stdout.isatty()
+
+
+def bold(text: str) -> str:
+    return f"\033[1m{text}\033[0m" if TERMINAL else text
+
+
+def dim(text: str) -> str:
+    return f"\033[2m{text}\033[0m" if TERMINAL else text
+
+
+def heading(text: str) -> None:
+    print(f"\n{bold(text)}", flush=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def serving(port: int, ops_port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    command = [str(GATEWAY), "serve", "--config", str(ROUTES), "--drain-delay", "0s"]
+    command += ["--listen", f"127.0.0.1:{port}", "--ops-listen", f"127.0.0.1:{ops_port}"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def wait_ready(process: subprocess.Popen[bytes], ops_port: int, log: Path) -> None:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through a proxy
+    for _ in range(300):
+        if process.poll() is not None:
+            sys.exit(f"the gateway did not start:\n{log.read_text()}")
+        with contextlib.suppress(urllib.error.URLError, ConnectionError):
+            if opener.open(f"http://127.0.0.1:{ops_port}/readyz", timeout=2).status == 200:
+                return
+        time.sleep(0.1)
+    sys.exit(f"the gateway was not ready within 30 s:\n{log.read_text()}")
+
+
+def usd(nano: int) -> str:
+    return f"${Decimal(nano) / 1_000_000_000:.9f}"
+
+
+def ledger_row(request_id: str) -> dict[str, Any] | None:
+    """The request's row, which is written within a second of its end."""
+    for _ in range(50):
+        if LEDGER.exists():
+            with contextlib.closing(sqlite3.connect(f"file:{LEDGER}?mode=ro", uri=True)) as connection:
+                connection.row_factory = sqlite3.Row
+                if row := connection.execute("SELECT * FROM requests WHERE id = ?", [request_id]).fetchone():
+                    return dict(row)
+        time.sleep(0.1)
+    return None
+
+
+def show(headers: Mapping[str, str]) -> None:
+    """Where a request went and what it cost, from its headers and its row in the ledger."""
+    route, task, model = (headers[f"x-gateway-{name}"] for name in ("route", "task", "model"))
+    print(dim(f"  route {route}   task {task}   model {model} at {headers['x-gateway-provider']}"))
+    row = ledger_row(headers["x-request-id"])
+    if row is None:
+        print(dim("  (its row is not in the ledger yet)"))
+        return
+    read, written = row["input_tokens"] + row["cached_input_tokens"], row["output_tokens"] + row["reasoning_tokens"]
+    cost, baseline, closed = row["cost_nano"], row["baseline_nano"], row["baseline_model"]
+    times = f"took {row['duration']:.2f} s, {1000 * row['overhead']:.2f} ms of it ours"
+    print(dim(f"  tokens {read} in, {written} out   {times}"))
+    if closed:
+        print(f"  cost {usd(cost)}   {closed} would have cost {usd(baseline)}   saved {usd(baseline - cost)}")
+    else:
+        print(f"  cost {usd(cost)}")
+
+
+def plain(client: OpenAI) -> None:
+    heading("1. A plain request")
+    question = "What is an API gateway? Answer in one sentence."
+    print(dim(f"  > {question}"))
+    raw = client.chat.completions.with_raw_response.create(
+        model="auto", messages=[{"role": "user", "content": question}], max_tokens=60
+    )
+    print(f"  {raw.parse().choices[0].message.content}")
+    show(raw.headers)
+
+
+def streamed(client: OpenAI) -> None:
+    heading("2. A streamed request")
+    question = "Name three uses of a small language model."
+    print(dim(f"  > {question}"))
+    with client.chat.completions.with_streaming_response.create(
+        model="auto",
+        messages=[{"role": "user", "content": question}],
+        max_tokens=80,
+        stream=True,
+        stream_options={"include_usage": True},
+    ) as raw:
+        print("  ", end="")
+        for chunk in raw.parse():
+            if chunk.choices and chunk.choices[0].delta.content:
+                print(chunk.choices[0].delta.content.replace("\n", "\n  "), end="", flush=True)
+        print()
+        headers = raw.headers
+    show(headers)
+
+
+def explain() -> None:
+    heading("3. Why it went there: gateway explain --model auto --prompt ...")
+    sys.stdout.flush()
+    command = [
+        str(GATEWAY),
+        "explain",
+        "--config",
+        str(ROUTES),
+        "--model",
+        "auto",
+        "--prompt",
+        "What is an API gateway?",
+    ]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+def where_next(port: int, ops_port: int) -> None:
+    heading("Where to look next")
+    body = '{"model": "auto", "messages": [{"role": "user", "content": "Hello!"}]}'
+    print(f"  ask it      curl http://127.0.0.1:{port}/v1/chat/completions \\")
+    print(f"                -H 'content-type: application/json' -d '{body}'")
+    print(f'  from code   OpenAI(base_url="http://127.0.0.1:{port}/v1", api_key="unused")')
+    print(f"  metrics     http://127.0.0.1:{ops_port}/metrics")
+    print("  routes      edit routes.yaml: the next request follows it, `gateway check` reads it without serving")
+    print("  ledger      gateway.db: one row a request, one an attempt")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Shows the gateway at work.")
+    parser.add_argument("--once", action="store_true", help="exit after the two requests instead of serving on")
+    once = parser.parse_args().once
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"  # what we talk to is on loopback
+    port, ops_port = free_port(), free_port()
+    with tempfile.TemporaryDirectory() as directory:
+        log = Path(directory) / "gateway.log"
+        heading("Starting the gateway with routes.yaml and the embedded open model (SmolLM2-135M)")
+        with serving(port, ops_port, log) as process:
+            wait_ready(process, ops_port, log)
+            print(dim(f"  http://127.0.0.1:{port}/v1"))
+            with OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="unused", timeout=90) as client:
+                plain(client)
+                streamed(client)
+            explain()
+            where_next(port, ops_port)
+            if not once:
+                print("\nServing until Ctrl-C.", flush=True)
+                with contextlib.suppress(KeyboardInterrupt):
+                    process.wait()
+
+
+if __name__ == "__main__":
+    main()

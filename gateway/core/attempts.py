@@ -63,8 +63,8 @@ def next_step(
 ) -> Step:
     """The whole retry and fallback policy.
 
-    `started`, `now`: the caller's monotonic clock, seconds. `roll`: uniform in [0, 1), the dice for full jitter; a fresh
-    one after each failure, kept while its Wait lasts. `no_fallback`: the first target only.
+    `started`, `now`: the caller's monotonic clock, seconds. `roll`: uniform in [0, 1), the dice for full jitter; fresh
+    after each failure, kept while its Wait lasts. `no_fallback`: the first target only.
     """
     deadline = started + plan.total
     if now >= deadline or not plan.targets:

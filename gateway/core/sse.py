@@ -113,7 +113,7 @@ def with_data(event: Event, data: bytes) -> bytes:
             lines.append(text + end)
         elif not written:
             written = True
-            lines += [mark] + [b"data: " + part + (end or b"\n") for part in data.split(b"\n")]
+            lines.append(mark + (end or b"\n").join([b"data: " + part for part in data.split(b"\n")]) + end)
     return b"".join(lines)
 
 

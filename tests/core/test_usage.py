@@ -191,8 +191,10 @@ def test_odd_objects(reported: dict[str, Any], usage: Usage | None) -> None:
 
 COUNTS = st.one_of(st.integers(-5, 2_000), st.none(), st.text(max_size=2), st.booleans(), st.integers())
 DETAILS = st.dictionaries(st.sampled_from(["cached_tokens", "cache_write_tokens", "reasoning_tokens"]), COUNTS)
-NAMES = """prompt_tokens completion_tokens total_tokens input_tokens output_tokens reasoning_tokens cached_tokens
-    prompt_cache_hit_tokens cache_read_input_tokens cache_creation_input_tokens""".split()
+NAMES = [
+    "prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens", "reasoning_tokens",
+    "cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "cache_creation_input_tokens",
+]  # fmt: skip
 REPORTS = st.dictionaries(st.sampled_from(NAMES), COUNTS)
 
 

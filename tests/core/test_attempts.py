@@ -1,0 +1,229 @@
+"""The retry and fallback policy: what happened so far -> what to do next."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.core.attempts import RETRIED, Fail, Past, Step, Try, Wait, next_step
+from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
+from gateway.core.routing import Model, Plan, Target, Timeouts
+from gateway.core.tasks import Task
+
+START = 1000.0
+NAMES = ("qwen", "gpt", "kimi")
+
+
+def plan(targets: int = 2, **changes: object) -> Plan:
+    models = tuple(
+        Target(Model(name, "p", name), name, None, Timeouts(), fallback=index > 0, why="")
+        for index, name in enumerate(NAMES)
+    )
+    base = Plan("support", Task("default", 1.0, ""), models[:targets], (), (), total=60.0)
+    return base._replace(**changes)  # type: ignore[arg-type]  # each test names real fields
+
+
+def failed(kind: Kind, target: int = 0, at: float = 1.0, after: float | None = None, **more: object) -> Past:
+    """A failure `at` seconds after the start, with a Retry-After of `after` seconds."""
+    past = Past(target, kind, "refused", START + at, retry_after=after)
+    return past._replace(**more)  # type: ignore[arg-type]  # each test names real fields
+
+
+def step(plan: Plan, *history: Past, now: float | None = None, roll: float = 0.0, no_fallback: bool = False) -> Step:
+    """`now`: seconds after the start; otherwise at once after the last failure."""
+    if now is None:
+        now = history[-1].ended - START if history else 0.0
+    return next_step(plan, history, started=START, now=START + now, no_fallback=no_fallback, roll=roll)
+
+
+K = Kind
+RETRY = Try(0, "retry")
+
+# what, plan, history, what to do (the dice show 0: no jitter)
+POLICY: list[tuple[str, Plan, list[Past], Step]] = [
+    ("the first target first", plan(), [], Try(0, "first")),
+    # --- once more on the same target, for what may pass
+    ("connect", plan(), [failed(K.CONNECT)], RETRY),
+    ("server_error", plan(), [failed(K.SERVER_ERROR)], RETRY),
+    ("rate_limited", plan(), [failed(K.RATE_LIMITED)], RETRY),
+    ("empty", plan(), [failed(K.EMPTY)], RETRY),
+    ("malformed", plan(), [failed(K.MALFORMED)], RETRY),
+    ("stream_cut", plan(), [failed(K.STREAM_CUT)], RETRY),
+    # --- straight to the next target, for what would be the same again
+    ("timeout", plan(), [failed(K.TIMEOUT)], Try(1, "timeout")),
+    ("account", plan(), [failed(K.ACCOUNT)], Try(1, "account")),
+    ("context_length", plan(), [failed(K.CONTEXT_LENGTH)], Try(1, "context_length")),
+    (
+        "content_filter, where it is on",
+        plan(fallback_on=frozenset(Kind)),
+        [failed(K.CONTENT_FILTER)],
+        Try(1, "content_filter"),
+    ),
+    # --- retries are counted for each target
+    ("the retry failed too", plan(), [failed(K.CONNECT)] * 2, Try(1, "connect")),
+    ("no retries", plan(retries=0), [failed(K.CONNECT)], Try(1, "connect")),
+    ("the next target has its own", plan(), [*[failed(K.CONNECT)] * 2, failed(K.EMPTY, 1)], Try(1, "retry")),
+    ("another kind does not reset the count", plan(), [failed(K.CONNECT), failed(K.EMPTY)], Try(1, "empty")),
+    ("three targets in order", plan(3), [failed(K.TIMEOUT), failed(K.ACCOUNT, 1)], Try(2, "account")),
+    # --- Retry-After
+    ("a short one is waited", plan(), [failed(K.RATE_LIMITED, after=2.0)], Wait(2.0)),
+    (
+        "a longer one is not, where another target is left",
+        plan(),
+        [failed(K.RATE_LIMITED, after=2.1)],
+        Try(1, "rate_limited"),
+    ),
+    ("but is where none is", plan(1), [failed(K.RATE_LIMITED, after=5.0)], Wait(5.0)),
+    ("and at a 503 as well", plan(1), [failed(K.SERVER_ERROR, after=3.0)], Wait(3.0)),
+    ("it must fit the deadline", plan(total=3.0), [failed(K.RATE_LIMITED, after=2.0)], Try(1, "rate_limited")),
+    ("zero means now", plan(), [failed(K.RATE_LIMITED, after=0.0)], RETRY),
+]
+
+ENDS: list[tuple[str, Plan, list[Past], int, str]] = [
+    ("a kind that is not in fallback_on", plan(), [failed(K.CONTENT_FILTER)], 502, "upstream_error"),
+    ("the same for a retry", plan(fallback_on=frozenset({K.EMPTY})), [failed(K.CONNECT)], 503, "no_healthy_upstream"),
+    ("after commit", plan(), [failed(K.STREAM_CUT, committed=True)], 502, "upstream_error"),
+    ("after commit, a stall", plan(), [failed(K.TIMEOUT, committed=True)], 504, "upstream_timeout"),
+    ("max_attempts", plan(max_attempts=1), [failed(K.SERVER_ERROR)], 502, "upstream_error"),
+    ("nothing left, the last was a timeout", plan(1), [failed(K.TIMEOUT)], 504, "upstream_timeout"),
+    ("nothing left, all unreachable", plan(1), [failed(K.CONNECT)] * 2, 503, "no_healthy_upstream"),
+    (
+        "nothing left, all too busy",
+        plan(),
+        [failed(K.RATE_LIMITED, 0, 1, 9), failed(K.RATE_LIMITED, 1, 2, 9)],
+        503,
+        "no_healthy_upstream",
+    ),
+    ("nothing left, one of each", plan(retries=0), [failed(K.CONNECT), failed(K.EMPTY, 1)], 502, "upstream_error"),
+    ("a Retry-After too long, alone", plan(1), [failed(K.RATE_LIMITED, after=5.1)], 503, "no_healthy_upstream"),
+    ("the deadline has passed", plan(), [failed(K.CONNECT, at=60.0)], 504, "upstream_timeout"),
+    ("no targets", plan(0), [], 503, "no_healthy_upstream"),
+]
+
+
+@pytest.mark.parametrize(("plan", "history", "expected"), [row[1:] for row in POLICY], ids=[row[0] for row in POLICY])
+def test_policy(plan: Plan, history: list[Past], expected: Step) -> None:
+    assert step(plan, *history) == expected
+
+
+@pytest.mark.parametrize(("plan", "history", "status", "code"), [row[1:] for row in ENDS], ids=[row[0] for row in ENDS])
+def test_ends(plan: Plan, history: list[Past], status: int, code: str) -> None:
+    end = step(plan, *history)
+    assert isinstance(end, Fail)
+    assert (end.status, end.code) == (status, code)
+
+
+def test_every_kind_is_decided() -> None:
+    assert RETRIED | {K.TIMEOUT, K.ACCOUNT, K.CONTEXT_LENGTH, K.CONTENT_FILTER} == frozenset(Kind)
+
+
+def test_no_fallback_retries_the_first_target_only() -> None:
+    assert step(plan(), failed(K.CONNECT), no_fallback=True) == RETRY
+    assert isinstance(step(plan(), *[failed(K.CONNECT)] * 2, no_fallback=True), Fail)
+    assert step(plan(), failed(K.RATE_LIMITED, after=4.0), no_fallback=True) == Wait(4.0)
+
+
+@pytest.mark.parametrize(
+    ("failures", "roll", "seconds"), [(1, 0.5, 0.125), (2, 0.5, 0.25), (3, 1.0, 1.0), (6, 1.0, 8.0), (40, 1.0, 8.0)]
+)
+def test_jitter_is_full_doubles_and_is_capped(failures: int, roll: float, seconds: float) -> None:
+    patient = plan(1, retries=50, max_attempts=50)
+    assert step(patient, *[failed(K.CONNECT)] * failures, roll=roll) == Wait(seconds)
+
+
+def test_a_wait_is_followed_by_the_retry() -> None:
+    history = (failed(K.RATE_LIMITED, at=1.0, after=2.0),)
+    assert step(plan(), *history, now=1.0) == Wait(2.0)
+    assert step(plan(), *history, now=2.5) == Wait(0.5)
+    assert step(plan(), *history, now=2.9995) == RETRY  # a sleeper that woke a little early
+    assert step(plan(), *history, now=3.5) == RETRY
+
+
+def test_the_message_lists_each_attempt() -> None:
+    end = step(
+        plan(),
+        failed(K.CONNECT, detail="refused"),
+        failed(K.SERVER_ERROR, detail="503 from the upstream:\n  loading", status=503),
+        failed(K.TIMEOUT, 1, detail=""),
+    )
+    assert end == Fail(
+        504,
+        "upstream_timeout",
+        "Route support: no upstream answered: 1. qwen: connect: refused; "
+        "2. qwen: server_error: 503 from the upstream: loading; 3. gpt: timeout",
+    )
+
+
+def test_the_message_of_a_broken_stream() -> None:
+    end = step(plan(), failed(K.STREAM_CUT, detail="connection lost", committed=True))
+    assert isinstance(end, Fail)
+    assert end.message == "Route support: the answer broke off: 1. qwen: stream_cut: connection lost"
+
+
+def test_the_message_of_a_deadline() -> None:
+    assert step(plan(total=2.5), now=3.0) == Fail(
+        504, "upstream_timeout", "Route support: no upstream answered within 2.5 s: none was tried"
+    )
+
+
+def test_the_message_says_nothing_of_our_account() -> None:
+    end = step(plan(1), failed(K.ACCOUNT, detail="Incorrect API key: sk-ab**yz of org-42", status=401))
+    assert isinstance(end, Fail)
+    assert end.message == "Route support: no upstream answered: 1. qwen: account: 401"
+
+
+def test_the_message_is_bounded() -> None:
+    end = step(plan(1), failed(K.EMPTY, detail="x" * 10_000), failed(K.EMPTY, detail="x" * 10_000))
+    assert isinstance(end, Fail)
+    assert len(end.message) < 600
+
+
+OUTCOMES = st.tuples(
+    st.sampled_from(Kind),
+    st.floats(0, 30),  # seconds that the attempt takes
+    st.none() | st.floats(0, 100),  # Retry-After
+    st.integers(0, 9).map(lambda dice: dice == 0),  # committed
+    st.floats(0, 0.999),  # the dice
+)
+PLANS = st.builds(
+    lambda targets, retries, most, total, on: plan(
+        targets, retries=retries, max_attempts=most, total=total, fallback_on=on
+    ),
+    st.integers(0, 3),
+    st.integers(0, 5),
+    st.integers(1, 8),
+    st.floats(0.1, 120),
+    st.sampled_from([frozenset(Kind), DEFAULT_FALLBACK_ON, frozenset({Kind.CONNECT})]),
+)
+
+
+@settings(deadline=None)
+@given(PLANS, st.lists(OUTCOMES, min_size=8, max_size=8), st.booleans())
+def test_any_history_ends(
+    plan: Plan, outcomes: list[tuple[Kind, float, float | None, bool, float]], no_fallback: bool
+) -> None:
+    """Plays the engine: every attempt fails, in any way, after any time."""
+    history: list[Past] = []
+    now, roll = START, 0.0
+    while True:
+        move = next_step(plan, history, started=START, now=now, no_fallback=no_fallback, roll=roll)
+        if isinstance(move, Fail):
+            break
+        assert not (history and history[-1].committed)
+        assert not history or history[-1].kind in plan.fallback_on
+        if isinstance(move, Wait):
+            assert now + move.seconds < START + plan.total
+            now += move.seconds
+            move = next_step(plan, history, started=START, now=now, no_fallback=no_fallback, roll=roll)
+            assert isinstance(move, Try)
+        assert now < START + plan.total
+        assert len(history) < plan.max_attempts
+        assert move.target == 0 or not no_fallback
+        tries = sum(past.target == move.target for past in history)
+        assert tries <= plan.retries
+        assert (move.reason == "retry") == (tries > 0)
+        kind, takes, retry_after, committed, roll = outcomes[len(history)]
+        now += takes
+        history.append(Past(move.target, kind, "", now, None, retry_after, committed))
+    assert str(len(history)) + ". " in move.message or not history

@@ -104,7 +104,8 @@ def _match_text(match: Match) -> str:
 
 def _route_text(route: Route, config: Config) -> str:
     def shown(name: str) -> str:
-        return f"({name})" if config.rules.models[name].disabled else name
+        model = config.rules.prepared.find(name)
+        return f"({name})" if model is None or model.disabled else name
 
     candidates = ", ".join(
         shown(each.model) + (f" x{each.weight:g}" if route.order == "weighted" else "") for each in route.use

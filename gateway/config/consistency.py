@@ -97,7 +97,8 @@ def _tasks(data: Data, problems: Problems) -> None:
 def _routes(data: Data, problems: Problems) -> None:
     first: dict[str, int] = {}
     models = _mapping(data, "models")
-    _model_names(_mapping(data, "defaults"), ("defaults",), models, problems)
+    for rule in (_fallback, _baseline):
+        rule(_mapping(data, "defaults"), ("defaults",), models, problems)
     for index, route in enumerate(_items(data, "routes")):
         path: Path = ("routes", index)
         if not isinstance(route, dict):
@@ -110,8 +111,8 @@ def _routes(data: Data, problems: Problems) -> None:
             elif name in first:
                 problems.add(where, f"routes[{first[name]}] is called `{name}` already")
             first.setdefault(name, index)
-        _candidates(route, path, models, problems)
-        _model_names(route, path, models, problems)
+        for rule in (_candidates, _fallback, _baseline):
+            rule(route, path, models, problems)
         _match(_mapping(route, "match"), (*path, "match"), data, problems)
 
 
@@ -130,18 +131,23 @@ def _candidates(route: dict[str, Data], path: Path, models: dict[str, Data], pro
         problems.add((*path, "use"), "every weight is 0, so nothing could be chosen")
 
 
-def _model_names(holder: dict[str, Data], path: Path, models: dict[str, Data], problems: Problems) -> None:
-    for setting in ("fallback", "baseline"):
-        for name, where in _texts(holder.get(setting), (*path, setting)):
-            _known_model(name, where, models, problems)
+def _fallback(holder: dict[str, Data], path: Path, models: dict[str, Data], problems: Problems) -> None:
+    for name, where in _texts(holder.get("fallback"), (*path, "fallback")):
+        _known_model(name, where, models, problems)
 
 
 def _known_model(name: str, path: Path, models: dict[str, Data], problems: Problems) -> None:
-    if name.endswith("/*") and name in models:
-        problems.add(path, f"`{name}` is a wildcard, for clients to choose from; give the one you mean its own entry")
-    elif name not in models:
-        known = [model for model in models if not model.endswith("/*")]
-        problems.add(path, f"no model is called `{name}`{did_you_mean(name, known)}")
+    """A name that fits a wildcard is fine: `openai/gpt-4.1` where there is `openai/*`."""
+    if name not in models and not any(fits(name, wildcard) for wildcard in models if wildcard.endswith("/*")):
+        problems.add(path, f"no model is called `{name}`{did_you_mean(name, models)}")
+
+
+def _baseline(holder: dict[str, Data], path: Path, models: dict[str, Data], problems: Problems) -> None:
+    for name, where in _texts(holder.get("baseline"), (*path, "baseline")):
+        if name not in models:
+            problems.add(where, f"no model is called `{name}`{did_you_mean(name, models)}")
+        elif name.endswith("/*"):
+            problems.add(where, f"`{name}` is a wildcard, which has no price of its own; name one model")
 
 
 def _match(match: dict[str, Data], path: Path, data: Data, problems: Problems) -> None:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 
 from gateway.config import fields as f
 from gateway.config.problems import Data
+from gateway.core.index import BUILT_IN, BUILT_IN_REASONING
 
 Capability = Literal["images", "audio", "tools", "json_schema"]
 Support = Literal["images", "audio", "tools", "json_schema", "reasoning", "prefill"]
@@ -40,15 +41,24 @@ class Shape(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
 
+def _default(limit: str) -> str:
+    seconds, reasoning = getattr(BUILT_IN, limit), getattr(BUILT_IN_REASONING, limit)
+    return f"Default {seconds:g}s" + (f", {reasoning:g}s where the model reasons." if reasoning != seconds else ".")
+
+
 class Timeouts(Shape):
-    connect: f.Duration | None = Field(default=None, description="To reach the server. Built-in default 3s.")
+    """A route's limit goes before a model's, and that before `defaults`."""
+
+    connect: f.Duration | None = Field(default=None, description=f"To reach the server. {_default('connect')}")
     attempt: f.Duration | None = Field(
-        default=None, description="One attempt that does not stream, until its answer is whole."
+        default=None, description=f"One attempt that does not stream, until its answer is whole. {_default('attempt')}"
     )
-    first_token: f.Duration | None = Field(default=None, description="A stream's first content.")
-    idle: f.Duration | None = Field(default=None, description="The longest silence within a stream.")
+    first_token: f.Duration | None = Field(
+        default=None, description=f"A stream's first content. {_default('first_token')}"
+    )
+    idle: f.Duration | None = Field(default=None, description=f"The longest silence in a stream. {_default('idle')}")
     total: f.Duration | None = Field(
-        default=None, description="All attempts of a request together. Built-in default 600s."
+        default=None, description=f"All attempts of a request together. {_default('total')}"
     )
 
 

@@ -67,8 +67,14 @@ class Framer:
 
     def _feed_any(self, data: bytes) -> list[Event]:
         """The same where a CR was seen: any two line ends may end an event."""
-        events: list[Event] = []
         rest = self._rest
+        size = len(data)
+        # The usual chunk of servers that send CRLF (those on sse-starlette), a tenth of the time of the rest.
+        one_line = data.find(13) == size - 4 and data.find(10) == size - 3 and data[-4:] == b"\r\n\r\n"
+        if one_line and not rest and data[:6] == b"data: " and size <= self._limit:
+            self._first = False
+            return [Event(data, data[6:-4], "")]
+        events: list[Event] = []
         scan = max(len(rest) - _LONGEST_END, 0)
         rest += data
         start = 0

@@ -1,7 +1,7 @@
 """One call, start to finish: the only place where decisions meet I/O.
 
 `Engine.run` is the story of one request. What to do is decided in `gateway.core`; an `Exchange` holds the conversation
-with one upstream; what happened is kept in a `Flight`, which makes the one record of the call at its end, however it ends.
+with one upstream; what happened is kept in a `Flight`, which makes the one record of the call, however it ends.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Engine:
         return Flight(request, principal, began=time.time(), start=time.monotonic())
 
     async def refuse(self, flight: Flight, client: Client, error: GatewayError, *, keep: bool) -> None:
-        """Answers a request that never became a call. `keep`: whether it gets a row in the ledger (a stranger's does not)."""
+        """Answers a request that never became a call. `keep`: whether it gets a row (a stranger's does not)."""
         try:
             await self._fail(flight, client, error)
         finally:
@@ -124,7 +124,7 @@ class Engine:
             self._emit(RequestEnded(model.name))
 
     async def _fail(self, flight: Flight, client: Client, error: GatewayError) -> None:
-        """The client's answer is an error. After commit its status stays 200 and the error is the stream's last event."""
+        """The answer is an error. After commit the status stays 200 and the error is the stream's last event."""
         if isinstance(error, RouteExhausted):
             flight.outcome = "upstream_error"
         else:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from gateway.core.answers import Seen
 from gateway.core.attempts import Past, Try
 from gateway.core.call import Json
 from gateway.core.failures import Kind, judge_answer, judge_refusal, retry_after
@@ -208,7 +209,7 @@ class Exchange:
         headers = self.flight.headers(attempting=self.target, upstream_request_id=self.seen.upstream_request_id)
         await self.client.start(200, headers + EVENT_STREAM)
 
-    def _read_chunk(self, data: bytes) -> Any:
+    def _read_chunk(self, data: bytes) -> Seen | None:
         return self.provider.read_chunk(self.call, data)
 
     def _with_cost(self, data: bytes, reported: dict[str, Any]) -> bytes:

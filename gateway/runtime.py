@@ -70,22 +70,22 @@ class Gateway:
         ledger = old.ledger if same_ledger else open_ledger(config.ledger, config.on_full)
         self.runtime = self._build(config, ledger)
         self._retire(old, close_ledger=not same_ledger)
-        self._emit(ConfigReloaded("ok", config.hash))
 
-    def reload(self, load: Callable[[], Config]) -> ConfigError | None:
-        """Loads and swaps if the content changed; a bad file changes nothing, is logged, counted, and returned."""
+    def reload(self, load: Callable[[], Config]) -> ConfigReloaded | None:
+        """Loads, and swaps if the content changed (None: it had not). A bad file changes nothing and is logged."""
+        in_force = self.runtime.config.hash
         try:
             config = load()
-        except ConfigError as error:
-            log.error("configuration rejected, the one in force stays\n%s", error)
-            self._emit(ConfigReloaded("rejected", self.runtime.config.hash))
-            return error
-        if config.hash != self.runtime.config.hash:
+            if config.hash == in_force:
+                return None
             self.swap(config)
-            log.info("configuration %s in force", config.hash)
-            for warning in config.warnings:
-                log.warning("%s", warning)
-        return None
+        except (ConfigError, OSError, ValueError) as error:
+            log.error("configuration rejected, %s stays in force\n%s", in_force, error)
+            return ConfigReloaded("rejected", in_force)
+        log.info("configuration %s in force", config.hash)
+        for warning in config.warnings:
+            log.warning("%s", warning)
+        return ConfigReloaded("ok", config.hash)
 
     async def close(self) -> None:
         """Waits for retiring runtimes, closes providers, flushes and closes the ledger."""

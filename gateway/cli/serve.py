@@ -8,34 +8,46 @@ import socket
 import sys
 from pathlib import Path
 
-from gateway.config import load
+import uvloop
+
+from gateway.config.fields import parse_duration
+from gateway.config.load import load
 from gateway.config.types import Config
 from gateway.errors import ConfigError
 from gateway.server.listener import bind, is_loopback, show, split_address
-from gateway.server.options import Options
-from gateway.telemetry.log import set_up_logging
+from gateway.server.observe import open_log
+from gateway.server.options import Options, Sockets
+from gateway.server.single import serve_single
+from gateway.server.supervisor import Supervisor
 
 log = logging.getLogger("gateway")
 SIZES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--listen", default="127.0.0.1:4000", metavar="HOST:PORT", help="public listener (default %(default)s)")
+    parser.add_argument(
+        "--listen", default="127.0.0.1:4000", metavar="HOST:PORT", help="public listener (default %(default)s)"
+    )
     parser.add_argument(
         "--ops-listen", default="127.0.0.1:9464", metavar="HOST:PORT", help="operations listener (default %(default)s)"
     )
-    parser.add_argument("--workers", type=_workers, default=1, metavar="N", help="worker processes (default %(default)s)")
+    parser.add_argument(
+        "--workers", type=_workers, default=1, metavar="N", help="worker processes (default %(default)s)"
+    )
     parser.add_argument("--drain-delay", type=_seconds, default=5.0, metavar="DURATION",
                         help="go on serving this long after SIGTERM (default 5s)")  # fmt: skip
     parser.add_argument("--drain-timeout", type=_seconds, default=30.0, metavar="DURATION",
                         help="then let answers under way finish for up to this long (default 30s)")  # fmt: skip
-    parser.add_argument("--max-body", type=_size, default=32 * 1024**2, metavar="SIZE", help="largest request body (default 32m)")
-    parser.add_argument("--allow-anonymous", action="store_true", help="without keys, serve on other addresses than loopback too")
+    parser.add_argument(
+        "--max-body", type=_size, default=32 * 1024**2, metavar="SIZE", help="largest request body (default 32m)"
+    )
+    parser.add_argument(
+        "--allow-anonymous", action="store_true", help="without keys, serve on other addresses than loopback too"
+    )
     parser.add_argument("--log-format", choices=["text", "json"], default="text", help="(default %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
-    set_up_logging(args.log_format)
     options = Options(
         config=Path(args.config).absolute(),
         workers=args.workers,
@@ -51,31 +63,27 @@ def run(args: argparse.Namespace) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
-    except _Refusal as refusal:
+    except _RefusalError as refusal:
         print(f"gateway serve: {refusal}", file=sys.stderr)
         return 1
-    for warning in config.warnings:
-        log.warning("%s", warning)
-    log.info("serving on %s/v1, operations on %s, configuration %s", show(public), show(ops), config.hash)
-    return _serve(options, config, public, ops)
+    return uvloop.run(_serve(options, config, Sockets(public, ops)))
 
 
-def _serve(options: Options, config: Config, public: socket.socket, ops: socket.socket) -> int:
-    import uvloop  # noqa: PLC0415 - `gateway --help` must not pay for it
+async def _serve(options: Options, config: Config, sockets: Sockets) -> int:
+    lines = open_log(options.log_format)
+    try:
+        for warning in config.warnings:
+            log.warning("%s", warning)
+        addresses = show(sockets.public), show(sockets.ops)
+        log.info("serving on %s/v1, operations on %s, configuration %s", *addresses, config.hash)
+        if options.workers == 1:
+            return await serve_single(options, config, lines, sockets)
+        return await Supervisor(options, config, lines, sockets).serve()
+    finally:
+        await lines.close()
 
-    if options.workers == 1:
-        from gateway.server.single import serve_single  # noqa: PLC0415 - the same
 
-        return uvloop.run(serve_single(options, config, public, ops))
-    from gateway.server.supervisor import Supervisor  # noqa: PLC0415 - the same
-
-    async def supervise() -> int:
-        return await Supervisor(options, config, public).serve(ops)
-
-    return uvloop.run(supervise())
-
-
-class _Refusal(Exception):
+class _RefusalError(Exception):
     """Why serving does not start, and what to do about it."""
 
 
@@ -84,9 +92,9 @@ def _refuse_exposure(config: Config, args: argparse.Namespace) -> None:
     try:
         host, _ = split_address(args.listen)
     except ValueError as error:
-        raise _Refusal(f"--listen: {error}") from None
+        raise _RefusalError(f"--listen: {error}") from None
     if not config.keys_declared and not is_loopback(host) and not args.allow_anonymous:
-        raise _Refusal(
+        raise _RefusalError(
             f"{config.path.name} has no `keys:`, so anybody who reaches {args.listen} could spend your money. "
             "Add `keys:`, listen on 127.0.0.1, or say --allow-anonymous."
         )
@@ -97,7 +105,7 @@ def _bind(address: str, option: str) -> socket.socket:
         return bind(address)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise _Refusal(f"{option} {address}: {reason}") from None
+        raise _RefusalError(f"{option} {address}: {reason}") from None
 
 
 def _workers(text: str) -> int:
@@ -107,8 +115,6 @@ def _workers(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
-    from gateway.config.shapes import parse_duration  # noqa: PLC0415 - see _serve
-
     try:
         return float(text) if text.replace(".", "", 1).isdigit() else parse_duration(text)
     except ValueError as error:

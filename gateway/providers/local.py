@@ -21,7 +21,7 @@ import sys
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from gateway.config.types import ProviderConfig
 from gateway.core.answers import Seen
@@ -223,6 +223,19 @@ async def _spawn() -> asyncio.subprocess.Process:
     )
 
 
+class Server(Protocol):
+    """What a provider needs to know of a server, whichever process runs it."""
+
+    base_url: str
+    api_key: str
+    failure: str
+
+    @property
+    def ready(self) -> bool: ...
+
+    async def wait_ready(self, timeout: float) -> bool: ...  # noqa: ASYNC109  # one number is the whole need
+
+
 class LocalProvider:
     """Implements `gateway.providers.base.Provider` for the embedded model.
 
@@ -230,7 +243,7 @@ class LocalProvider:
     process keeps one, as in a worker.
     """
 
-    def __init__(self, config: ProviderConfig, server: LocalServer | None = None) -> None:
+    def __init__(self, config: ProviderConfig, server: Server | None = None) -> None:
         self._config = config
         self._server = server
         self._inner = OpenAIProvider(config) if server is None and config.base_url else None
@@ -255,7 +268,7 @@ class LocalProvider:
         if self._inner is not None:
             await self._inner.close()
 
-    async def _follow(self, server: LocalServer, limit: float) -> None:
+    async def _follow(self, server: Server, limit: float) -> None:
         """Waits until the server is ready, and turns to where it is now."""
         if not await server.wait_ready(limit):
             raise UpstreamFailure("connect", server.failure or "the embedded model is still loading")

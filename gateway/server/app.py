@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from gateway.core.call import Endpoint, Principal, parse, request_id
+from gateway.core.call import Endpoint, Principal, parse
 from gateway.core.routing import visible_models
 from gateway.errors import GatewayError, RequestError
 from gateway.flight import Request
@@ -21,6 +21,7 @@ from gateway.wire import CODEC
 
 ENDPOINTS = {"/v1" + endpoint.value: endpoint for endpoint in Endpoint}
 MODELS = "/v1/models"
+REQUEST_ID_LIMIT = 128  # characters, as in `gateway.core.hints`
 WATCH_AFTER = 0.05  # seconds; a call that is answered sooner needs no watch for a client that hangs up
 
 log = logging.getLogger("gateway")
@@ -41,7 +42,9 @@ class PublicApp:
             await self._serve(runtime, scope, receive, client)
         except asyncio.CancelledError:
             raise
-        except Exception:  # the boundary: whatever went wrong in here, the client gets an envelope and the log the trace
+        except (
+            Exception
+        ):  # the boundary: whatever went wrong in here, the client gets an envelope and the log the trace
             log.exception("a defect: the request failed inside the gateway")
             if not client.started:
                 await client.fail(GatewayError("The gateway failed; its log says why."), [])
@@ -55,7 +58,7 @@ class PublicApp:
             return
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         endpoint = ENDPOINTS.get(path)
-        request = Request(endpoint.value if endpoint is not None else "other", request_id(headers))
+        request = Request(endpoint.value if endpoint is not None else "other", _request_id(headers))
         principal = ANONYMOUS
         try:
             principal = self._authenticator(runtime).identify(headers)
@@ -81,7 +84,9 @@ class PublicApp:
     async def _other(self, runtime: Runtime, scope: Scope, principal: Principal, client: OpenAIClient) -> None:
         path: str = scope["path"]
         if path != MODELS and not path.startswith(MODELS + "/"):
-            raise RequestError(f"There is no {path[:200]!r} here. Served: {', '.join(sorted(ENDPOINTS))}, {MODELS}.", status=404)
+            raise RequestError(
+                f"There is no {path[:200]!r} here. Served: {', '.join(sorted(ENDPOINTS))}, {MODELS}.", status=404
+            )
         _require(scope, "GET")
         models = visible_models(runtime.config.rules, principal)
         if path == MODELS:
@@ -153,6 +158,14 @@ async def _until_hangup(receive: Receive, client: OpenAIClient, run: Coroutine[A
             watch.cancel()
 
 
+def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
+    """The client's `x-request-id` to echo; empty where it has none or one that `parse` will refuse."""
+    for name, value in headers:
+        if name == b"x-request-id" and len(value) <= REQUEST_ID_LIMIT and value.isascii():
+            return value.decode("ascii")
+    return ""
+
+
 def _require(scope: Scope, method: str) -> None:
     if scope["method"] != method:
         headers = {"allow": method}
@@ -170,5 +183,3 @@ async def _answer(client: OpenAIClient, value: object) -> None:
     body = json.dumps(value).encode()
     await client.start(200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))])
     await client.send(body, more=False)
-
-

@@ -15,7 +15,7 @@ ANONYMOUS = Principal()
 
 
 class Authenticator:
-    """Checks keys against their SHA-256 digests. A digest is the dictionary's key, so no comparison leaks a key's bytes."""
+    """Checks keys by their SHA-256 digests: no comparison sees a key's bytes."""
 
     def __init__(self, config: Config) -> None:
         self._open = not config.keys_declared

@@ -12,7 +12,9 @@ import uvicorn
 
 from gateway.server.protocol import BoundedHttpProtocol
 
-KEEP_ALIVE = 75  # seconds an idle client connection is kept: longer than the 60 s after which common load balancers drop theirs
+KEEP_ALIVE = (
+    75  # seconds an idle client connection is kept: longer than the 60 s after which common load balancers drop theirs
+)
 BACKLOG = 2048
 
 

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+
 from gateway.config.types import Config
-from gateway.telemetry.events import Event
-from gateway.telemetry.log import RequestLog
-from gateway.telemetry.metrics import LabelSets, Metrics
+from gateway.stores.base import Ledger
+from gateway.telemetry.events import Event, LedgerState
+from gateway.telemetry.labels import LabelSets
+from gateway.telemetry.log import Format, Log
+from gateway.telemetry.metrics import Metrics
+
+
+def open_log(format: Format) -> Log:
+    """The process's log on stderr; what the program reports through `logging` goes the same way."""
+    log = Log(sys.stderr.buffer, format)
+    root = logging.getLogger()
+    root.addHandler(log.handler())
+    root.setLevel(logging.WARNING)
+    logging.getLogger("gateway").setLevel(logging.INFO)
+    return log
 
 
 class Observer:
     """What a process that serves calls tells the world: counters and log lines, both made from the same events."""
 
-    def __init__(self, log_format: str) -> None:
+    def __init__(self, log: Log) -> None:
         self.metrics = Metrics()
-        self.log = RequestLog(log_format)
+        self._log = log
 
     def emit(self, event: Event) -> None:
         self.metrics.observe(event)
-        self.log.observe(event)
+        self._log.observe(event)
 
     def configure(self, config: Config) -> None:
         self.metrics.configure(LabelSets.of(config))
 
-    def close(self) -> None:
-        self.log.close()
+    def look_at(self, ledger: Ledger) -> None:
+        self.metrics.observe(LedgerState(ledger.depth, ledger.failures, ledger.dropped))

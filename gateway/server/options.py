@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import NamedTuple
+
+from gateway.telemetry.log import Format
+
+
+class Sockets(NamedTuple):
+    """The two listeners, bound."""
+
+    public: socket.socket
+    ops: socket.socket
 
 
 class Options(NamedTuple):
@@ -12,4 +22,4 @@ class Options(NamedTuple):
     drain_delay: float = 5.0  # seconds to go on serving after SIGTERM, while load balancers take the endpoint off
     drain_timeout: float = 30.0  # seconds for answers under way after that
     max_body: int = 32 * 1024 * 1024  # bytes
-    log_format: str = "text"
+    log_format: Format = "text"

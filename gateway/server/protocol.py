@@ -1,7 +1,7 @@
 """uvicorn's HTTP protocol with the limits it lacks, and with errors in OpenAI's envelope.
 
-uvicorn's httptools protocol collects a head of any size and answers a malformed one in plain text. Here a head is bounded
-(RFC 9110, 5.4; RFC 6585, 5: status 431) and every refusal is one an SDK can read.
+uvicorn's httptools protocol collects a head of any size and answers a malformed one in plain text. Here a head is
+bounded (RFC 9110, 5.4; RFC 6585, 5: status 431) and every refusal is one an SDK can read.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._head_size += size
         if self._head_size > HEAD_LIMIT:
             self._error = _too_large()
-            raise ValueError("head too large")  # httptools turns it into HttpParserCallbackError, uvicorn into a refusal
+            raise ValueError(
+                "head too large"
+            )  # httptools turns it into HttpParserCallbackError, uvicorn into a refusal
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn's hook for a head that cannot be served."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 
-from gateway.config import load
+from gateway.config.load import load
 from gateway.config.types import Config
 from gateway.config.watch import changes
 from gateway.runtime import Gateway
@@ -15,17 +14,19 @@ from gateway.server.listener import listener
 from gateway.server.locals import LocalModels
 from gateway.server.observe import Observer
 from gateway.server.ops import ops_app
-from gateway.server.options import Options
+from gateway.server.options import Options, Sockets
 from gateway.server.signals import Signals
+from gateway.telemetry.events import ConfigReloaded
+from gateway.telemetry.log import Log
 
 log = logging.getLogger("gateway")
 LEDGER_POLL = 0.5  # seconds between looks at the ledger's queue for its gauges
 
 
-async def serve_single(options: Options, config: Config, public: socket.socket, ops: socket.socket) -> int:
+async def serve_single(options: Options, config: Config, lines: Log, sockets: Sockets) -> int:
     """Serves until SIGTERM, drains, and returns the exit code."""
     signals = Signals(asyncio.get_running_loop())
-    observer = Observer(options.log_format)
+    observer = Observer(lines)
     observer.configure(config)
     models = LocalModels()
     gateway = Gateway(config, observer.emit, models.provider)
@@ -33,8 +34,8 @@ async def serve_single(options: Options, config: Config, public: socket.socket, 
 
     front = listener(PublicApp(gateway, options.max_body), drain_timeout=options.drain_timeout)
     back = listener(ops_app(observer.metrics, lambda: "draining" if draining else ""), drain_timeout=1)
-    serving = asyncio.create_task(front.serve(sockets=[public]))
-    operating = asyncio.create_task(back.serve(sockets=[ops]))
+    serving = asyncio.create_task(front.serve(sockets=[sockets.public]))
+    operating = asyncio.create_task(back.serve(sockets=[sockets.ops]))
     upkeep = [
         asyncio.create_task(_reload_on_change(options, gateway, observer)),
         asyncio.create_task(_reload_on_hangup(signals, options, gateway, observer)),
@@ -43,7 +44,11 @@ async def serve_single(options: Options, config: Config, public: socket.socket, 
     await signals.stop.wait()
 
     draining = True
-    log.info("draining: serving on for %g s, then up to %g s for answers under way", options.drain_delay, options.drain_timeout)
+    log.info(
+        "draining: serving on for %g s, then up to %g s for answers under way",
+        options.drain_delay,
+        options.drain_timeout,
+    )
     await signals.pause(options.drain_delay)
     front.should_exit = True
     forced = asyncio.create_task(signals.now.wait())
@@ -57,29 +62,35 @@ async def serve_single(options: Options, config: Config, public: socket.socket, 
     await models.close()
     back.should_exit = True
     await operating
-    observer.close()
     return 0
 
 
-def reload(options: Options, gateway: Gateway, observer: Observer) -> None:
+def reload(options: Options, gateway: Gateway, observer: Observer) -> ConfigReloaded | None:
     """Takes a changed file into force; a bad one changes nothing."""
-    if gateway.reload(lambda: load(options.config)) is None:
-        observer.configure(gateway.runtime.config)
+    event = gateway.reload(lambda: load(options.config))
+    observer.configure(gateway.runtime.config)
+    return event
+
+
+def _reload(options: Options, gateway: Gateway, observer: Observer) -> None:
+    event = reload(options, gateway, observer)
+    if event is not None:
+        observer.emit(event)
 
 
 async def _reload_on_change(options: Options, gateway: Gateway, observer: Observer) -> None:
     async for _ in changes(options.config):
-        reload(options, gateway, observer)
+        _reload(options, gateway, observer)
 
 
 async def _reload_on_hangup(signals: Signals, options: Options, gateway: Gateway, observer: Observer) -> None:
     while True:
         await signals.hangup.wait()
         signals.hangup.clear()
-        reload(options, gateway, observer)
+        _reload(options, gateway, observer)
 
 
 async def _watch_ledger(gateway: Gateway, observer: Observer) -> None:
     while True:
-        observer.metrics.ledger(gateway.ledger.depth, gateway.ledger.failures)
+        observer.look_at(gateway.ledger)
         await asyncio.sleep(LEDGER_POLL)

@@ -12,59 +12,72 @@ import logging
 import socket
 import sys
 
-from gateway.config import load
-from gateway.config.types import Config
+from gateway.config.load import load
+from gateway.config.types import Config, ProviderConfig
 from gateway.config.watch import changes
 from gateway.errors import ConfigError
+from gateway.providers.local import LocalServer
 from gateway.server.control import LOCAL, METRICS, READY, RELOAD, Control
 from gateway.server.listener import listener
-from gateway.server.locals import LocalModels
+from gateway.server.locals import LocalModels, address, local_providers
+from gateway.server.observe import Observer
 from gateway.server.ops import ops_app
-from gateway.server.options import Options
+from gateway.server.options import Options, Sockets
 from gateway.server.signals import Signals
 from gateway.telemetry.events import ConfigReloaded
-from gateway.telemetry.metrics import LabelSets, Metrics
+from gateway.telemetry.log import Log
 
 log = logging.getLogger("gateway")
+ANNOUNCE_EVERY = 0.2  # seconds between looks at where the embedded models are
 RESTART_AFTER = 1.0  # seconds between a worker's death and its successor, so that a crash loop stays cheap
 
 
 class Supervisor:
     """Runs `options.workers` workers and speaks for all of them."""
 
-    def __init__(self, options: Options, config: Config, public: socket.socket) -> None:
+    def __init__(self, options: Options, config: Config, lines: Log, sockets: Sockets) -> None:
         self._options = options
         self._config = config
-        self._public = public
-        self._metrics = Metrics()
-        self._metrics.configure(LabelSets.of(config))
+        self._sockets = sockets
+        self._observer = Observer(lines)
+        self._observer.configure(config)
         self._models = LocalModels()
+        self._servers: dict[str, tuple[ProviderConfig, LocalServer]] = {}  # in force, by provider name
+        self._releasing: set[asyncio.Task[None]] = set()
+        self._use_models(config)
         self._controls: dict[int, Control] = {}  # of the workers that are ready, by number
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._stopping = False
         self._draining = False
 
-    async def serve(self, ops: socket.socket) -> int:
+    async def serve(self) -> int:
         """Serves until SIGTERM, drains, and returns the exit code."""
         options = self._options
         signals = Signals(asyncio.get_running_loop())
-        back = listener(ops_app(self._metrics, self._not_ready), drain_timeout=1)
-        operating = asyncio.create_task(back.serve(sockets=[ops]))
+        back = listener(ops_app(self._observer.metrics, self._not_ready), drain_timeout=1)
+        operating = asyncio.create_task(back.serve(sockets=[self._sockets.ops]))
         workers = [asyncio.create_task(self._keep_alive(number)) for number in range(options.workers)]
-        self._models.on_change(self._send_models)
-        self._models.retain(self._config)
-        upkeep = [asyncio.create_task(self._reload_on_change()), asyncio.create_task(self._reload_on_hangup(signals))]
+        upkeep = [
+            asyncio.create_task(self._reload_on_change()),
+            asyncio.create_task(self._reload_on_hangup(signals)),
+            asyncio.create_task(self._announce_models()),
+        ]
         await signals.stop.wait()
 
         self._draining = True
-        log.info("draining: serving on for %g s, then up to %g s for answers under way", options.drain_delay, options.drain_timeout)
+        log.info(
+            "draining: serving on for %g s, then up to %g s for answers under way",
+            options.drain_delay,
+            options.drain_timeout,
+        )
         await signals.pause(options.drain_delay)
         self._stopping = True
         for process in self._processes.values():
             process.terminate()
-        ended = asyncio.gather(*workers)
-        forced = asyncio.create_task(signals.now.wait())
-        await asyncio.wait([ended, forced], timeout=options.drain_timeout + 5, return_when=asyncio.FIRST_COMPLETED)
+        ended: asyncio.Future[object] = asyncio.ensure_future(asyncio.gather(*workers))
+        forced = asyncio.ensure_future(signals.now.wait())
+        limit = options.drain_timeout + 5
+        await asyncio.wait([ended, forced], timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         for process in self._processes.values():
             process.kill()
         for task in [*upkeep, forced]:
@@ -93,7 +106,7 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         with theirs:
             options = json.dumps({**self._options._asdict(), "config": str(self._options.config)})
-            fds = (self._public.fileno(), theirs.fileno())
+            fds = (self._sockets.public.fileno(), theirs.fileno())
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "gateway.server.worker", options,
                 "--public-fd", str(fds[0]), "--control-fd", str(fds[1]),
@@ -102,38 +115,59 @@ class Supervisor:
         self._processes[number] = process
         control = await Control.over(ours)
         try:
-            control.send(LOCAL, json.dumps(self._models.addresses()).encode())
+            control.send(LOCAL, self._addresses())
             async for kind, payload in control.frames():
                 if kind == METRICS:
-                    self._metrics.merge(payload, source=str(number))
+                    self._observer.metrics.merge(payload, source=str(number))
                 elif kind == READY:
                     self._controls[number] = control
             await process.wait()
         finally:
             self._controls.pop(number, None)
             self._processes.pop(number, None)
-            self._metrics.forget(str(number))
+            self._observer.metrics.forget(str(number))
             await control.close()
 
-    def _send_models(self) -> None:
-        payload = json.dumps(self._models.addresses()).encode()
-        for control in self._controls.values():
-            control.send(LOCAL, payload)
+    async def _announce_models(self) -> None:
+        """Tells the workers where the embedded models are, whenever that changes."""
+        said = self._addresses()
+        while True:
+            await asyncio.sleep(ANNOUNCE_EVERY)
+            if (now := self._addresses()) != said:
+                said = now
+                for control in self._controls.values():
+                    control.send(LOCAL, said)
+
+    def _addresses(self) -> bytes:
+        return json.dumps({name: address(server) for name, (_, server) in self._servers.items()}).encode()
+
+    def _use_models(self, config: Config) -> None:
+        """Starts the servers that `config` needs; others end once the calls on them have had their time."""
+        before, self._servers = self._servers, {}
+        for provider in local_providers(config):
+            self._servers[provider.name] = (provider, self._models.use(provider))
+        for provider, _ in before.values():
+            asyncio.get_running_loop().call_later(self._options.drain_timeout, self._release, provider)
+
+    def _release(self, provider: ProviderConfig) -> None:
+        task = asyncio.get_running_loop().create_task(self._models.release(provider))
+        self._releasing.add(task)
+        task.add_done_callback(self._releasing.discard)
 
     def _reload(self) -> None:
         """Checks the file once, for all; only a good one is worth telling the workers."""
         try:
             config = load(self._options.config)
         except ConfigError as error:
-            log.error("configuration rejected, the one in force stays\n%s", error)
-            self._metrics.observe(ConfigReloaded("rejected", self._config.hash))
+            log.error("configuration rejected, %s stays in force\n%s", self._config.hash, error)
+            self._observer.emit(ConfigReloaded("rejected", self._config.hash))
             return
         if config.hash == self._config.hash:
             return
         self._config = config
-        self._metrics.configure(LabelSets.of(config))
-        self._metrics.observe(ConfigReloaded("ok", config.hash))
-        self._models.retain(config)
+        self._observer.configure(config)
+        self._observer.emit(ConfigReloaded("ok", config.hash))
+        self._use_models(config)
         for control in self._controls.values():
             control.send(RELOAD)
 

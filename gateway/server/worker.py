@@ -13,22 +13,22 @@ from pathlib import Path
 
 import uvloop
 
-from gateway.config import load
+from gateway.config.load import load
 from gateway.runtime import Gateway
 from gateway.server.app import PublicApp
 from gateway.server.control import LOCAL, METRICS, READY, RELOAD, Control
 from gateway.server.listener import listener
 from gateway.server.locals import SharedModels
-from gateway.server.observe import Observer
+from gateway.server.observe import Observer, open_log
 from gateway.server.options import Options
 from gateway.server.single import reload
-from gateway.telemetry.log import set_up_logging
+from gateway.telemetry.log import Log
 
 log = logging.getLogger("gateway")
 REPORT_EVERY = 0.5  # seconds; metrics lag by at most one second (contract section 5)
 
 
-async def work(options: Options, public: socket.socket, control_socket: socket.socket) -> None:
+async def work(options: Options, lines: Log, public: socket.socket, control_socket: socket.socket) -> None:
     """Serves until SIGTERM or until the parent is gone; then finishes what is under way."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -38,7 +38,7 @@ async def work(options: Options, public: socket.socket, control_socket: socket.s
 
     control = await Control.over(control_socket)
     config = load(options.config)
-    observer = Observer(options.log_format)
+    observer = Observer(lines)
     observer.configure(config)
     models = SharedModels()
     gateway = Gateway(config, observer.emit, models.provider)
@@ -46,7 +46,7 @@ async def work(options: Options, public: socket.socket, control_socket: socket.s
     async def obey() -> None:
         async for kind, payload in control.frames():
             if kind == RELOAD:
-                reload(options, gateway, observer)
+                reload(options, gateway, observer)  # the parent tells of it
             elif kind == LOCAL:
                 models.update(json.loads(payload))
         stop.set()
@@ -70,11 +70,11 @@ async def work(options: Options, public: socket.socket, control_socket: socket.s
     await gateway.close()
     _send_metrics(control, gateway, observer)
     await control.close()
-    observer.close()
+    await lines.close()
 
 
 def _send_metrics(control: Control, gateway: Gateway, observer: Observer) -> None:
-    observer.metrics.ledger(gateway.ledger.depth, gateway.ledger.failures)
+    observer.look_at(gateway.ledger)
     control.send(METRICS, observer.metrics.take())
 
 
@@ -86,9 +86,9 @@ def main() -> None:
     args = parser.parse_args()
     given = json.loads(args.options)
     options = Options(**{**given, "config": Path(given["config"])})
-    set_up_logging(options.log_format)
+    lines = open_log(options.log_format)
     public, control = socket.socket(fileno=args.public_fd), socket.socket(fileno=args.control_fd)
-    sys.exit(uvloop.run(work(options, public, control)))
+    sys.exit(uvloop.run(work(options, lines, public, control)))
 
 
 if __name__ == "__main__":

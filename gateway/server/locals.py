@@ -1,0 +1,129 @@
+"""The embedded models' servers: who owns them, and how workers find them.
+
+One process owns them (the gateway itself, or the parent of its workers): `LocalModels`. A worker knows where they are
+because its parent says so: `SharedModels`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import TypedDict
+
+from gateway.config.types import Config, ProviderConfig
+from gateway.providers.local import LocalProvider, LocalServer
+
+
+class LocalModels:
+    """Starts a server for each distinct `dialect: local` provider in force, and stops it when nobody uses it."""
+
+    def __init__(self) -> None:
+        self._servers: dict[str, LocalServer] = {}  # by provider and options
+        self._users: dict[str, int] = {}
+        self._starting: set[asyncio.Task[None]] = set()
+
+    def provider(self, config: ProviderConfig) -> LocalProvider:
+        """A provider on a server that lives until the last provider on it is closed: a reload does not restart it."""
+        return _OwnedProvider(config, self.use(config), self)
+
+    def use(self, config: ProviderConfig) -> LocalServer:
+        """The server for this provider, started if need be. Each use ends in one `release`."""
+        key = _key(config)
+        if key not in self._servers:
+            server = self._servers[key] = LocalServer(config.options)
+            task = asyncio.get_running_loop().create_task(server.start())
+            self._starting.add(task)
+            task.add_done_callback(self._starting.discard)
+        self._users[key] = self._users.get(key, 0) + 1
+        return self._servers[key]
+
+    async def release(self, config: ProviderConfig) -> None:
+        key = _key(config)
+        self._users[key] -= 1
+        if self._users[key] == 0:
+            del self._users[key]
+            await self._servers.pop(key).stop()
+
+    async def close(self) -> None:
+        """Stops what is left."""
+        await asyncio.gather(*(server.stop() for server in self._servers.values()))
+        self._servers.clear()
+
+
+class _OwnedProvider(LocalProvider):
+    def __init__(self, config: ProviderConfig, server: LocalServer, owner: LocalModels) -> None:
+        super().__init__(config, server)
+        self._lease = config
+        self._owner = owner
+
+    async def close(self) -> None:
+        await super().close()
+        await self._owner.release(self._lease)
+
+
+class Address(TypedDict):
+    """Where a worker finds an embedded model."""
+
+    base_url: str
+    api_key: str
+    ready: bool
+    failure: str
+
+
+def local_providers(config: Config) -> list[ProviderConfig]:
+    return [p for p in config.providers.values() if p.dialect == "local" and not p.disabled]
+
+
+def address(server: LocalServer) -> Address:
+    return Address(base_url=server.base_url, api_key=server.api_key, ready=server.ready, failure=server.failure)
+
+
+class SharedModels:
+    """A worker's view of its parent's servers, by provider name."""
+
+    def __init__(self) -> None:
+        self._servers: dict[str, SharedServer] = {}
+
+    def provider(self, config: ProviderConfig) -> LocalProvider:
+        return LocalProvider(config, self._server(config.name))
+
+    def update(self, addresses: Mapping[str, Address]) -> None:
+        for name, found in addresses.items():
+            self._server(name).update(found)
+
+    def _server(self, name: str) -> SharedServer:
+        return self._servers.setdefault(name, SharedServer())
+
+
+class SharedServer:
+    """What `LocalProvider` needs of a server that another process runs."""
+
+    def __init__(self) -> None:
+        self.base_url = ""
+        self.api_key = ""
+        self.failure = ""
+        self._ready = asyncio.Event()
+
+    @property
+    def ready(self) -> bool:
+        return self._ready.is_set()
+
+    def update(self, found: Address) -> None:
+        self.base_url, self.api_key, self.failure = found["base_url"], found["api_key"], found["failure"]
+        if found["ready"]:
+            self._ready.set()
+        else:
+            self._ready.clear()
+
+    async def wait_ready(self, timeout: float) -> bool:  # noqa: ASYNC109 - as LocalServer has it
+        try:
+            async with asyncio.timeout(timeout):
+                await self._ready.wait()
+        except TimeoutError:
+            pass
+        return self.ready
+
+
+def _key(config: ProviderConfig) -> str:
+    return config.name + json.dumps(dict(config.options), sort_keys=True)

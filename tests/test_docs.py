@@ -1,0 +1,119 @@
+"""What the documentation says to copy works: each code block of README.md and docs/ is run, or says that it is a picture.
+
+Blocks of ``python`` and ``js`` run against a real gateway with the shipped routes.yaml; ``yaml`` must load; of ``sh`` each
+command line runs, and scripts must exist. ``text`` is a picture; so is any block with ``illustrative`` after its language.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.servers import BIN, Gateway, until
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+class Block(NamedTuple):
+    page: str
+    line: int
+    language: str
+    code: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks(page: str, text: str) -> Iterator[Block]:
+    for found in FENCE.finditer(text):
+        language, *marks = found[1].split() or [""]
+        if language != "text" and "illustrative" not in marks:
+            yield Block(page, text.count("\n", 0, found.start()) + 1, language, found[2])
+
+
+BLOCKS = [block for page in PAGES for block in blocks(str(page.relative_to(ROOT)), page.read_text())]
+
+
+def of(*languages: str) -> list[Block]:
+    return [block for block in BLOCKS if block.language in languages]
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with Gateway(tmp_path_factory.mktemp("docs"), (ROOT / "routes.yaml").read_text()) as started:
+        until("the embedded model", lambda: started.chat("auto", max_tokens=1).is_success, 30)
+        yield started
+
+
+def here(code: str, gateway: Gateway) -> str:
+    return code.replace("127.0.0.1:4000", f"127.0.0.1:{gateway.port}").replace(
+        "127.0.0.1:9464", f"127.0.0.1:{gateway.ops_port}"
+    )
+
+
+def run(command: list[str], *, cwd: Path = ROOT) -> str:
+    env = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    ended = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, f"{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}"
+    return ended.stdout
+
+
+def test_every_block_is_run_or_marked() -> None:
+    assert {block.language for block in BLOCKS} <= {"sh", "python", "js", "yaml"}
+    assert len(BLOCKS) > 10
+
+
+@pytest.mark.parametrize("block", of("python"), ids=str)
+def test_python(block: Block, gateway: Gateway) -> None:
+    assert run([sys.executable, "-c", here(block.code, gateway)])
+
+
+@pytest.mark.parametrize("block", of("js"), ids=str)
+def test_js(block: Block, gateway: Gateway, tmp_path: Path) -> None:
+    modules = ROOT / ".venv-clients/openai-node/node_modules"
+    if not modules.exists():
+        assert not os.environ.get("CI"), "run scripts/test: it makes .venv-clients"
+        pytest.skip("no .venv-clients/openai-node: scripts/test makes it")
+    (tmp_path / "node_modules").symlink_to(modules)
+    (tmp_path / "example.mjs").write_text(here(block.code, gateway))
+    assert run(["node", "example.mjs"], cwd=tmp_path)
+
+
+@pytest.mark.parametrize("block", of("yaml"), ids=str)
+def test_yaml(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "routes.yaml").write_text(block.code)
+    assert run([str(BIN), "check", "--config", str(tmp_path / "routes.yaml")])
+
+
+@pytest.mark.parametrize("block", of("sh"), ids=str)
+def test_sh(block: Block, gateway: Gateway, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "routes.yaml", tmp_path)
+    (tmp_path / ".venv").symlink_to(Path(sys.prefix))
+    for line in block.code.replace("\\\n", " ").splitlines():
+        program = line.split()[0]
+        if program.startswith("scripts/"):
+            assert os.access(ROOT / program, os.X_OK), program  # run by CI itself, or too long for here
+        else:
+            assert run(["bash", "-ec", here(line, gateway)], cwd=tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = [link for link in LINK.findall(page.read_text()) if "://" not in link]
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_a_planted_block_is_found() -> None:
+    text = "Hello\n\n```python\nprint(1)\n```\n\n```text\na picture\n```\n\n```sh illustrative\nrm -r x\n```\n"
+    assert list(blocks("x.md", text)) == [Block("x.md", 3, "python", "print(1)\n")]

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from gateway.core.answers import Seen
 from gateway.core.call import Call
-from gateway.core.routing import Target
+from gateway.core.rules import Target
 
 
 class Attempt(NamedTuple):
@@ -38,8 +38,8 @@ class Provider(Protocol):
         """Sends the call and returns once the status and headers are there.
 
         Raises UpstreamFailure: `connect` before the request was sent whole (refused, DNS, TLS, reset, connect timeout),
-        `server_error` when the connection is lost before the answer. Honours `target.timeouts.connect`; the longer limits
-        are the engine's.
+        `server_error` when the connection is lost before the answer, `malformed` when what came is not proper HTTP.
+        Honours `target.timeouts.connect`; the longer limits are the engine's. Cancelling it closes the connection.
         """
 
     def read_answer(self, call: Call, body: bytes) -> Seen | None:

@@ -11,6 +11,7 @@ import json
 import logging
 import socket
 import sys
+from typing import Any
 
 from gateway.config.load import load
 from gateway.config.types import Config, ProviderConfig
@@ -74,10 +75,10 @@ class Supervisor:
         self._stopping = True
         for process in self._processes.values():
             process.terminate()
-        ended: asyncio.Future[object] = asyncio.ensure_future(asyncio.gather(*workers))
-        forced = asyncio.ensure_future(signals.now.wait())
-        limit = options.drain_timeout + 5
-        await asyncio.wait([ended, forced], timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        ended = asyncio.gather(*workers)
+        forced = asyncio.create_task(signals.now.wait())
+        either: list[asyncio.Future[Any]] = [ended, forced]
+        await asyncio.wait(either, timeout=options.drain_timeout + 5, return_when=asyncio.FIRST_COMPLETED)
         for process in self._processes.values():
             process.kill()
         for task in [*upkeep, forced]:

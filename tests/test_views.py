@@ -80,6 +80,16 @@ CHUNKS: list[tuple[str, dict[str, Any], Seen]] = [
     ("usage in a chunk with text", chunk({"content": "a"}, usage=USAGE), Seen(True, 1, usage=USAGE, characters=1)),
     ("usage in the choice (Kimi)", {"choices": [{"delta": {}, "usage": USAGE}]}, Seen(False, 1, usage=USAGE)),
     ("usage in x_groq", chunk({}, "stop", x_groq={"id": "r", "usage": USAGE}), Seen(False, 1, "stop", USAGE)),
+    (
+        "the same beside text",
+        chunk({"content": "a"}, x_groq={"usage": USAGE}),
+        Seen(True, 1, usage=USAGE, characters=1),
+    ),
+    (
+        "both names, one empty",
+        chunk({"reasoning": "hm", "reasoning_content": ""}),
+        Seen(True, 1, reasoning_characters=2),
+    ),
     ("x_groq without usage", chunk({"content": "a"}, x_groq={"id": "r"}), Seen(True, 1, characters=1)),
     ("an empty usage object", chunk({"content": "a"}, usage={}), Seen(True, 1, characters=1)),
     ("an error", {"error": {"message": "boom"}}, Seen(error={"message": "boom"})),

@@ -127,8 +127,9 @@ def _story(plan: Plan, history: Sequence[Past], *, out_of_time: bool) -> str:
 
 def _line(plan: Plan, past: Past) -> str:
     name = plan.targets[past.target].model.name
-    # What an upstream says about our account (masked keys, organisations, balances) is not for the client.
-    detail = "" if past.kind is Kind.ACCOUNT else " ".join(past.detail.split())[:_DETAIL_LIMIT]
-    if past.kind is Kind.ACCOUNT and past.status is not None:
-        detail = str(past.status)
+    if past.kind is Kind.ACCOUNT:
+        # What an upstream says about our account (masked keys, organisations, balances) is not for the client.
+        detail = "" if past.status is None else str(past.status)
+    else:
+        detail = " ".join(past.detail.split())[:_DETAIL_LIMIT]
     return f"{name}: {past.kind}: {detail}" if detail else f"{name}: {past.kind}"

@@ -42,6 +42,7 @@ STREAMS: list[tuple[str, bytes, list[tuple[bytes | None, str]]]] = [
     ("empty data", b"data:\n\n", [(b"", "")]),
     ("a byte order mark", b"\xef\xbb\xbfdata: a\n\ndata: b\n\n", [(b"a", ""), (b"b", "")]),
     ("only at the start", b"data: a\n\n\xef\xbb\xbfdata: b\n\n", [(b"a", ""), (None, "")]),
+    ("the same with CRLF", b"data: a\r\n\r\n\xef\xbb\xbfdata: b\r\n\r\n", [(b"a", ""), (None, "")]),
     ("stray blank lines", b"\n\ndata: a\n\n\n", [(None, ""), (b"a", ""), (None, "")]),
     ("no blank line at the end", b"data: a\n\ndata: b\n", [(b"a", ""), (b"b", "")]),
     ("no line end at the end", b"data: a\n\ndata: b", [(b"a", ""), (b"b", "")]),

@@ -124,16 +124,17 @@ def _stands_at(body: bytes, start: int, source: Source) -> bool:
 
 
 def _repeated(body: bytes, members: Mapping[str, Source], json: Json) -> ValueError:
-    """Names the culprit: walks again, reading the names."""
+    """Names the culprit: walks again, reading the names, until a value is not the codec's, or longer (1 and 12)."""
     seen: set[str] = set()
+    name = ""
     position = 0
     while head := _HEAD.match(body, position):
         name = json.loads(head[1])
         if name in seen or not _stands_at(body, head.end(), members[name]):
-            return ValueError(f"the member {name[:64]!r} stands twice")
+            break
         seen.add(name)
         position = head.end() + len(members[name])
-    return ValueError("a member stands twice")
+    return ValueError(f"the member {name[:64]!r} stands twice")
 
 
 def _changed(body: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:

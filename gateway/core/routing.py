@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import NamedTuple
 
-from gateway.core.call import Call, Principal
+from gateway.core.call import Call, Endpoint, Principal
 from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
 from gateway.core.index import Index, LineUp, price_of, rest_of
 from gateway.core.passed_over import Asked, PassedOver
@@ -38,6 +38,11 @@ _NEEDED_BY: Mapping[str, str] = {
     "tools": "tools",
     "json_schema": "response_format",
 }  # capability -> member; else messages
+_CONTENT: Mapping[Endpoint, str] = {
+    Endpoint.CHAT: "messages",
+    Endpoint.COMPLETIONS: "prompt",
+    Endpoint.EMBEDDINGS: "input",
+}
 _NAMES: Mapping[str, str] = {"json_schema": "JSON schemas"}
 
 
@@ -155,13 +160,17 @@ def _unable(model: Model, call: Call) -> str:
     """Why a model cannot do what the request needs; empty where it can."""
     if lacking := _lacking(model, call):
         return "does not support " + " or ".join(_NAMES.get(need, need) for need in lacking)
-    if model.context_window is not None and call.estimated_input > model.context_window:
+    if _too_small(model, call):
         return f"context window of {model.context_window} tokens is too small for about {call.estimated_input}"
     return ""
 
 
 def _lacking(model: Model, call: Call) -> list[str]:
     return [] if call.has <= model.supports else sorted(call.has - model.supports)
+
+
+def _too_small(model: Model, call: Call) -> bool:
+    return model.context_window is not None and call.estimated_input > model.context_window
 
 
 def _refusal(line_up: LineUp, call: Call, skipped: Sequence[Skipped]) -> RequestError | RouteExhausted:
@@ -176,8 +185,9 @@ def _refusal(line_up: LineUp, call: Call, skipped: Sequence[Skipped]) -> Request
     message = f"no model of route {name} can serve this request: {reasons}"
     if lacking:
         return RequestError(message, param=_NEEDED_BY.get(lacking[0], "messages"))
-    content = {"/completions": "prompt", "/embeddings": "input"}.get(call.endpoint, "messages")
-    return RequestError(message, code="context_length_exceeded", param=content)
+    if any(_too_small(model, call) for model in models):
+        return RequestError(message, code="context_length_exceeded", param=_CONTENT[call.endpoint])
+    return RequestError(message, param="model")  # a wildcard that the requested name does not fit
 
 
 def _unknown(rules: Rules, call: Call, principal: Principal) -> RequestError:

@@ -5,7 +5,7 @@ Works on the file's data rather than on validated models, so that these problems
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 
 from gateway.config.interpolate import FromEnvironment, Missing
@@ -37,10 +37,16 @@ def _items(data: Data, name: str) -> list[Data]:
 
 
 def _texts(value: Data, path: Path) -> Iterator[tuple[str, Path]]:
-    """The text at `path`, or each text of a list there. What comes from the environment is not for messages."""
+    """The text at `path`, or each text of a list there. Missing ones are for the schema to complain about."""
     for text, where in [(value, path)] if isinstance(value, str) else _numbered(value, path):
-        if isinstance(text, str) and not isinstance(text, FromEnvironment):
+        if isinstance(text, str) and not isinstance(text, Missing):
             yield text, where
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    if isinstance(name, FromEnvironment):
+        return f"no {what} is called what the environment says here (not shown)"
+    return f"no {what} is called `{name}`{did_you_mean(name, known)}"
 
 
 def _numbered(value: Data, path: Path) -> list[tuple[Data, Path]]:
@@ -72,7 +78,7 @@ def _models(data: Data, problems: Problems) -> None:
             continue
         for provider, where in _texts(model.get("provider"), (*path, "provider")):
             if provider not in providers:
-                problems.add(where, f"no provider is called `{provider}`{did_you_mean(provider, providers)}")
+                problems.add(where, _unknown("provider", provider, providers))
         if name.endswith("/*") and "model" in model:
             problems.add((*path, "model"), "a wildcard sends the rest of the requested name; remove `model`")
         if name.endswith("/*") and "price" in model and model["price"] != "unmetered":
@@ -97,8 +103,8 @@ def _tasks(data: Data, problems: Problems) -> None:
 def _routes(data: Data, problems: Problems) -> None:
     first: dict[str, int] = {}
     models = _mapping(data, "models")
-    for rule in (_fallback, _baseline):
-        rule(_mapping(data, "defaults"), ("defaults",), models, problems)
+    _fallback(_mapping(data, "defaults"), ("defaults",), models, problems)
+    _baseline(_mapping(data, "defaults"), ("defaults",), models, problems)
     for index, route in enumerate(_items(data, "routes")):
         path: Path = ("routes", index)
         if not isinstance(route, dict):
@@ -111,8 +117,9 @@ def _routes(data: Data, problems: Problems) -> None:
             elif name in first:
                 problems.add(where, f"routes[{first[name]}] is called `{name}` already")
             first.setdefault(name, index)
-        for rule in (_candidates, _fallback, _baseline):
-            rule(route, path, models, problems)
+        _candidates(route, path, models, problems)
+        _fallback(route, path, models, problems)
+        _baseline(route, path, models, problems)
         _match(_mapping(route, "match"), (*path, "match"), data, problems)
 
 
@@ -139,13 +146,13 @@ def _fallback(holder: dict[str, Data], path: Path, models: dict[str, Data], prob
 def _known_model(name: str, path: Path, models: dict[str, Data], problems: Problems) -> None:
     """A name that fits a wildcard is fine: `openai/gpt-4.1` where there is `openai/*`."""
     if name not in models and not any(fits(name, wildcard) for wildcard in models if wildcard.endswith("/*")):
-        problems.add(path, f"no model is called `{name}`{did_you_mean(name, models)}")
+        problems.add(path, _unknown("model", name, models))
 
 
 def _baseline(holder: dict[str, Data], path: Path, models: dict[str, Data], problems: Problems) -> None:
     for name, where in _texts(holder.get("baseline"), (*path, "baseline")):
         if name not in models:
-            problems.add(where, f"no model is called `{name}`{did_you_mean(name, models)}")
+            problems.add(where, _unknown("model", name, models))
         elif name.endswith("/*"):
             problems.add(where, f"`{name}` is a wildcard, which has no price of its own; name one model")
 
@@ -154,7 +161,7 @@ def _match(match: dict[str, Data], path: Path, data: Data, problems: Problems) -
     tasks = [*_mapping(data, "tasks"), DEFAULT_TASK]
     for glob, where in _texts(match.get("task"), (*path, "task")):
         if not any(fits(task, glob) for task in tasks):
-            problems.add(where, f"no task is called `{glob}`{did_you_mean(glob, tasks)}")
+            problems.add(where, _unknown("task", glob, tasks))
     least, most = match.get("min_input_tokens"), match.get("max_input_tokens")
     if isinstance(least, int) and isinstance(most, int) and least > most:
         problems.add((*path, "max_input_tokens"), f"is less than min_input_tokens ({least}): nothing could match")

@@ -84,11 +84,16 @@ def _text(value: object) -> str:
     return value
 
 
+def _present_text(value: object) -> str:
+    text = _text(value)
+    if isinstance(value, Missing):
+        raise wrong(f"{value.why}; give it a default: ${{NAME:-default}}")
+    return text
+
+
 def _matching(pattern: re.Pattern[str], message: str) -> Callable[[object], str]:
     def read(value: object) -> str:
-        text = _text(value)
-        if isinstance(value, Missing):
-            raise wrong(f"{value.why}; give it a default: ${{NAME:-default}}")
+        text = _present_text(value)
         if not pattern.fullmatch(text):
             raise wrong(message)
         return text
@@ -108,12 +113,10 @@ def parse_duration(text: str) -> float:
 
 
 def _duration(value: object) -> float:
-    if isinstance(value, Missing):
-        raise wrong(f"{value.why}; give it a default: ${{NAME:-default}}")
     if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
         raise wrong(f"needs a unit: {value}s, for example")
     try:
-        return parse_duration(_text(value))
+        return parse_duration(_present_text(value))
     except ValueError as error:
         raise wrong(str(error)) from None
 
@@ -157,9 +160,7 @@ def _header_value(value: object) -> str:
 
 
 def _regex(value: object) -> str:
-    text = _text(value)
-    if isinstance(value, Missing):
-        raise wrong(f"{value.why}; give it a default: ${{NAME:-default}}")
+    text = _present_text(value)
     try:
         compile_pattern(text)
     except ValueError as error:
@@ -168,9 +169,7 @@ def _regex(value: object) -> str:
 
 
 def _ledger(value: object) -> str:
-    text = _text(value)
-    if isinstance(value, Missing):
-        raise wrong(f"{value.why}; give it a default: ${{NAME:-default}}")
+    text = _present_text(value)
     name = text.removeprefix("sqlite:///")
     if name == text or not name.strip("/") or "?" in name or "\0" in name or name == ":memory:":
         raise wrong("must be a file, as sqlite:///gateway.db (relative to this file) or sqlite:////var/lib/gateway.db")
@@ -178,7 +177,7 @@ def _ledger(value: object) -> str:
 
 
 def _moment(value: object) -> datetime.datetime:
-    text = _text(value)
+    text = _present_text(value)
     try:
         moment = datetime.datetime.fromisoformat(text)
     except ValueError:
@@ -190,7 +189,7 @@ def one_or_more(value: object) -> list[Any]:
     if value is None:
         raise wrong("is empty")
     if isinstance(value, list) and not value:
-        raise wrong("is an empty list, which nothing can match")
+        raise wrong("is an empty list; remove it")
     return value if isinstance(value, list) else [value]
 
 
@@ -221,7 +220,8 @@ _GLOBBED = "must be text, in which `*` stands for anything"
 Glob: TypeAlias = Annotated[str, PlainValidator(_matching(_GLOB, _GLOBBED)), _text_schema(_GLOB)]
 
 _STRING = WithJsonSchema({"type": "string"})
-Text: TypeAlias = Annotated[str, PlainValidator(_text), _STRING]
+Text: TypeAlias = Annotated[str, PlainValidator(_present_text), _STRING]
+TextOrMissing: TypeAlias = Annotated[str, PlainValidator(_text), _STRING]  # whoever holds it sleeps while it is missing
 Url: TypeAlias = Annotated[str, PlainValidator(_url), _STRING]
 Secret: TypeAlias = Annotated[str, PlainValidator(_secret), _STRING]
 HeaderName: TypeAlias = Annotated[str, BeforeValidator(_header_name)]

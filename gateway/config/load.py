@@ -11,7 +11,7 @@ from gateway.config.build import Source, build
 from gateway.config.consistency import check
 from gateway.config.interpolate import Interpolation
 from gateway.config.later import take_out
-from gateway.config.problems import Problems
+from gateway.config.problems import WHOLE_FILE, Problems
 from gateway.config.shapes import validated
 from gateway.config.types import Config
 from gateway.config.yamlfile import MAX_BYTES, read
@@ -25,7 +25,8 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     """
     problems = Problems()
     raw = _bytes(path, problems)
-    document = read(_text(raw, problems), problems) if not problems.found else None
+    text = _text(raw, problems)
+    document = None if problems.found else read(text, problems)
     if document is None:
         raise ConfigError(str(path), problems.found)
     problems.lines = document.lines
@@ -47,10 +48,10 @@ def _bytes(path: Path, problems: Problems) -> bytes:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:
-        problems.at_line(0, "", f"cannot be read: {(error.strerror or 'error').lower()}")
+        problems.at_line(0, WHOLE_FILE, f"cannot be read: {(error.strerror or 'error').lower()}")
         return b""
     if len(raw) > MAX_BYTES:
-        problems.at_line(0, "", f"is larger than {MAX_BYTES // 1024 // 1024} MiB")
+        problems.at_line(0, WHOLE_FILE, f"is larger than {MAX_BYTES // 1024 // 1024} MiB")
     return raw
 
 
@@ -59,7 +60,7 @@ def _text(raw: bytes, problems: Problems) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        problems.at_line(line, "", f"is not UTF-8 text (byte {raw[error.start]:#04x})")
+        problems.at_line(line, WHOLE_FILE, f"is not UTF-8 text (byte {raw[error.start]:#04x})")
         return ""
 
 

@@ -13,12 +13,14 @@ Path: TypeAlias = tuple[str | int, ...]
 Data: TypeAlias = Any  # parsed YAML: dict, list, str, int, Decimal, bool, None
 
 _SIMPLE = re.compile(r"[A-Za-z0-9_*-]+")
-_LISTED = 8  # names shown where nothing comes close
+WHOLE_FILE = "(file)"  # the path of a problem that is not about one setting
+
+_LISTED = 12  # names shown where nothing comes close
 
 
 def dotted(path: Path) -> str:
     """`("routes", 0, "use")` -> "routes[0].use"; names that are not plain are quoted: `models["openai/*"].price`."""
-    text = ""
+    text = "" if path else WHOLE_FILE
     for part in path:
         if isinstance(part, int):
             text += f"[{part}]"

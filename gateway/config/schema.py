@@ -78,7 +78,7 @@ class Provider(Shape):
         description="Sent as `Authorization: Bearer`. Write ${NAME}: the provider sleeps while it is not set.",
     )
     headers: dict[f.HeaderName, f.HeaderValue] | None = Field(default=None, description="More headers, sent each time.")
-    ca_file: f.Text | None = Field(
+    ca_file: f.TextOrMissing | None = Field(
         default=None, description="A PEM file of authorities to trust instead of the system's; relative to this file."
     )
     model: Literal["smollm2-135m"] | None = Field(default=None, description="`local` only: which embedded model.")
@@ -177,7 +177,7 @@ class Model(ModelTraits):
     """A model to route to. A name that ends in `/*` is a wildcard: the rest of the requested name goes upstream."""
 
     provider: f.Text = Field(description="A name under `providers`.")
-    model: f.Text | None = Field(
+    model: f.TextOrMissing | None = Field(
         default=None, description="The name sent upstream; the entry's own name where not given."
     )
     hosting: Literal["self", "api"] | None = Field(

@@ -99,6 +99,8 @@ def _choice(value: object, expected: str) -> str:
     options = [option.strip("'") for option in expected.replace(" or ", ", ").split(", ")]
     wanted = f"must be {expected.replace(chr(39), '')}"
     if isinstance(value, str) and not isinstance(value, FromEnvironment) and len(value) <= 60:
+        if value in options:
+            return f"{wanted}; leave the quotes out"
         return f"{wanted}, not `{value}`" + (did_you_mean(value, options) if nearest(value, options) else "")
     return wanted
 

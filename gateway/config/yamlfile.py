@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from gateway.config.problems import Data, Path, Problems, dotted
+from gateway.config.problems import WHOLE_FILE, Data, Path, Problems, dotted
 
 MAX_BYTES = 8 * 1024 * 1024
 MAX_VALUES = 200_000  # after aliases are expanded: a bomb of nested aliases stops here
@@ -50,13 +50,13 @@ def read(text: str, problems: Problems) -> Document | None:
         node = _Builder(text, problems).document()
         return _Expansion(problems).document(node)
     except _Unreadable as error:
-        problems.at_line(error.line, "", str(error))
+        problems.at_line(error.line, WHOLE_FILE, str(error))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         about = " ".join(part for part in (error.problem, error.context) if part)
-        problems.at_line(mark.line + 1 if mark else 0, "", f"not valid YAML: {about}")
+        problems.at_line(mark.line + 1 if mark else 0, WHOLE_FILE, f"not valid YAML: {about}")
     except yaml.YAMLError as error:
-        problems.at_line(0, "", f"not valid YAML: {str(error).splitlines()[0]}")
+        problems.at_line(0, WHOLE_FILE, f"not valid YAML: {str(error).splitlines()[0]}")
     return None
 
 

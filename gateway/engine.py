@@ -16,14 +16,19 @@ from gateway.config.types import Config
 from gateway.core.attempts import Fail, Past, Try, Wait, next_step
 from gateway.core.call import Call, Json, Principal
 from gateway.core.explain import explain
+from gateway.core.failures import Kind
 from gateway.core.routing import Plan, Signals, plan
 from gateway.core.tasks import classify
 from gateway.errors import GatewayError, RequestError, RouteExhausted
-from gateway.exchange import Client, Exchange
+from gateway.exchange import Client, Exchange, relay
 from gateway.flight import Flight, Request
 from gateway.providers.base import Provider
 from gateway.stores.base import Ledger
 from gateway.telemetry.events import Event, RequestEnded, RequestFinished, RequestStarted
+
+
+# Kinds that say something about the request itself: where no target is left, the client sees the upstream's own words.
+RELAYED = frozenset({Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTER})
 
 
 class Parts(NamedTuple):
@@ -109,6 +114,9 @@ class Engine:
                     await asyncio.sleep(seconds)
                     flight.waited += time.monotonic() - now
                 case Fail(status, code, message):
+                    last = flight.history[-1].kind if flight.history else None
+                    if last in RELAYED and flight.refusal is not None:
+                        return await relay(flight, client, flight.refusal)
                     raise RouteExhausted(message, status=status, code=code)
 
     async def _attempt(self, plan: Plan, step: Try, flight: Flight, client: Client) -> Past | None:
@@ -132,7 +140,10 @@ class Engine:
         committed = flight.status != 0
         flight.status = flight.status or error.status
         sending = time.monotonic()
-        await client.fail(error, [] if committed else flight.headers())
+        if flight.error_told:
+            await client.send(b"", more=False)
+        else:
+            await client.fail(error, [] if committed else flight.headers())
         flight.waited += time.monotonic() - sending
 
     def _finish(self, flight: Flight, *, keep: bool = True) -> None:

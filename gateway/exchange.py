@@ -23,7 +23,7 @@ from gateway.core.splice import add_cost
 from gateway.core.stream import StreamTap, judge_stream
 from gateway.core.usage import read_usage
 from gateway.errors import GatewayError, UpstreamFailure
-from gateway.flight import AttemptEnd, Flight, Header, Observed, latin
+from gateway.flight import AttemptEnd, Flight, Header, Observed, Refusal, latin
 from gateway.providers.base import Attempt, Provider, Upstream
 from gateway.views import read_error
 
@@ -52,6 +52,7 @@ class Exchange:
         assert flight.call is not None
         assert flight.plan is not None
         self.flight = flight
+        flight.refusal = None
         self.call = flight.call
         self.index = step.target
         self.target: Target = flight.plan.targets[step.target]
@@ -111,13 +112,13 @@ class Exchange:
         self._book()
         if upstream.status < 400:
             return self._failed(Kind.MALFORMED, f"an unexpected redirect ({upstream.status}): check base_url")
-        refusal = read_error(body)
-        kind = judge_refusal(upstream.status, upstream.headers, refusal)
+        reason = read_error(body)
+        kind = judge_refusal(upstream.status, upstream.headers, reason)
+        self.flight.refusal = Refusal(upstream.status, upstream.headers.get("content-type", "application/json"), body)
         if kind is not None:
-            return self._failed(kind, f"{upstream.status}: {refusal.message}")
+            return self._failed(kind, f"{upstream.status}: {reason.message}")
         self._end("relayed")
-        self.flight.outcome = "client_error"
-        await self._answer(upstream, body, self.flight.headers())
+        await relay(self.flight, self.client, self.flight.refusal)
         return None
 
     async def _whole(self, upstream: Upstream) -> Past | None:
@@ -143,11 +144,9 @@ class Exchange:
         return None
 
     async def _answer(self, upstream: Upstream, body: bytes, headers: list[Header]) -> None:
-        content_type = latin(upstream.headers.get("content-type", "application/json"))
-        headers += [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
         self.flight.status = upstream.status
         self._sending = True
-        await self.client.start(upstream.status, headers)
+        await self.client.start(upstream.status, headers + content(upstream.headers.get("content-type", ""), body))
         await self.client.send(body, more=False)
         self._book()
 
@@ -243,6 +242,7 @@ class Exchange:
             self.seen.reported = read_usage(tap.usage)
         self.seen.characters, self.seen.reasoning_characters = tap.characters, tap.reasoning_characters
         self.flight.lines_dropped += tap.dropped
+        self.flight.error_told = tap.error_passed
 
     def _end(self, result: str, *, detail: str = "") -> AttemptRecord:
         end = AttemptEnd(result, self.reason, self._status, self.started, self._first_token, detail)
@@ -260,6 +260,17 @@ class Exchange:
             retry_after=self._retry_after,
             committed=self.committed,
         )
+
+
+async def relay(flight: Flight, client: Client, refusal: Refusal) -> None:
+    """Gives the client the upstream's own refusal, byte for byte."""
+    flight.outcome, flight.status = "client_error", refusal.status
+    await client.start(refusal.status, flight.headers() + content(refusal.content_type, refusal.body))
+    await client.send(refusal.body, more=False)
+
+
+def content(content_type: str, body: bytes) -> list[Header]:
+    return [(b"content-type", latin(content_type or "application/json")), (b"content-length", b"%d" % len(body))]
 
 
 def _describe(kind: Kind, error: object) -> str:

@@ -34,6 +34,14 @@ class Request(NamedTuple):
     client_request_id: str = ""
 
 
+class Refusal(NamedTuple):
+    """An upstream's own 4xx about the request, as it came, for the client to see."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
 class AttemptEnd(NamedTuple):
     """How an attempt ended. Times are seconds on the monotonic clock."""
 
@@ -97,6 +105,8 @@ class Flight:
         self.first_token: float | None = None
         self.waited = 0.0  # seconds spent on upstreams, back-off and a slow client, which are not ours
         self.lines_dropped = 0
+        self.refusal: Refusal | None = None  # of the last attempt
+        self.error_told = False  # the stream's last event was the upstream's own error
 
     @property
     def estimated_input(self) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from gateway.errors import UpstreamFailure
+
 _BOM = b"\xef\xbb\xbf"
 
 # Atomic groups: CRLF is one line end and is never tried again as two.
@@ -29,7 +31,7 @@ class Framer:
     __slots__ = ("_carriage", "_first", "_limit", "_rest")
 
     def __init__(self, limit: int = 16 * 1024 * 1024) -> None:
-        """`limit`: bytes that one event may have; more raises ValueError."""
+        """`limit`: bytes that one event may have; more raises UpstreamFailure `malformed`."""
         self._limit = limit
         self._rest = bytearray()  # the event under way
         self._carriage = False  # a CR was seen: two LF no longer are the only end there is
@@ -90,7 +92,7 @@ class Framer:
 
     def _keep(self, events: list[Event]) -> list[Event]:
         if len(self._rest) > self._limit:
-            raise ValueError(f"an event is longer than {self._limit} bytes")
+            raise UpstreamFailure("malformed", f"an event is longer than {self._limit} bytes")
         return events
 
     def end(self) -> list[Event]:
@@ -102,7 +104,7 @@ class Framer:
     def _event(self, raw: bytes) -> Event:
         size = len(raw)
         if size > self._limit:
-            raise ValueError(f"an event is longer than {self._limit} bytes")
+            raise UpstreamFailure("malformed", f"an event is longer than {self._limit} bytes")
         first, self._first = self._first, False
         if raw.find(10) == size - 2 and raw[:6] == b"data: " and not self._carriage:
             return tuple.__new__(Event, (raw, raw[6:-2], ""))  # half the time of calling Event

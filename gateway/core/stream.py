@@ -50,7 +50,7 @@ class StreamTap:
         self.reasoning_characters = 0
 
     def feed(self, data: bytes) -> bytes:
-        """What may go to the client now. Raises ValueError where an event is too long to be one."""
+        """What may go to the client now. Raises UpstreamFailure `malformed` where an event is too long to be one."""
         return self._pass_on(self._framer.feed(data))
 
     def end(self) -> bytes:

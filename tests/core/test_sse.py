@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.sse import Event, Framer, with_data
+from gateway.errors import UpstreamFailure
 
 
 def events(*pieces: bytes) -> list[Event]:
@@ -98,11 +99,11 @@ def test_an_event_comes_as_soon_as_it_is_whole() -> None:
 def test_an_event_may_have_as_many_bytes_as_the_limit(end: bytes) -> None:
     event = b"data: " + b"x" * 20 + end
     assert len(Framer(len(event)).feed(event * 3)) == 3
-    with pytest.raises(ValueError, match="longer than"):
+    with pytest.raises(UpstreamFailure, match="longer than"):
         Framer(len(event) - 1).feed(event)
     framer = Framer(len(event) - 1)
     assert framer.feed(event[:-1]) == []
-    with pytest.raises(ValueError, match="longer than"):
+    with pytest.raises(UpstreamFailure, match="longer than"):
         framer.feed(event[-1:])
 
 

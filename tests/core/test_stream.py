@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.core.failures import Kind
 from gateway.core.stream import StreamTap, judge_stream
+from gateway.errors import UpstreamFailure
 from gateway.views import read_chunk
 
 
@@ -122,7 +123,7 @@ def test_errors_are_kept(sent: bytes, error: object, passed: bool) -> None:
 
 def test_an_endless_event_is_refused() -> None:
     stream = tap()
-    with pytest.raises(ValueError, match="longer than"):
+    with pytest.raises(UpstreamFailure, match="longer than"):
         stream.feed(b"data: " + b"x" * (17 * 1024 * 1024))
 
 

@@ -26,7 +26,6 @@ from gateway.providers.base import Provider
 from gateway.stores.base import Ledger
 from gateway.telemetry.events import Event, RequestEnded, RequestFinished, RequestStarted
 
-
 # Kinds that say something about the request itself: where no target is left, the client sees the upstream's own words.
 RELAYED = frozenset({Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTER})
 
@@ -116,7 +115,8 @@ class Engine:
                 case Fail(status, code, message):
                     last = flight.history[-1].kind if flight.history else None
                     if last in RELAYED and flight.refusal is not None:
-                        return await relay(flight, client, flight.refusal)
+                        await relay(flight, client, flight.refusal)
+                        return
                     raise RouteExhausted(message, status=status, code=code)
 
     async def _attempt(self, plan: Plan, step: Try, flight: Flight, client: Client) -> Past | None:

@@ -20,7 +20,7 @@ Span = tuple[int, int]
 """Where a member's value begins and ends."""
 
 # What stands before a value: a brace or comma, the name, a colon. The quantifiers give nothing back: a match is linear.
-_HEAD = re.compile(rb'[ \t\n\r]*+[,{][ \t\n\r]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")[ \t\n\r]*+:[ \t\n\r]*+', re.DOTALL)
+_HEAD = re.compile(rb'[ \t\n\r]*+[,{][ \t\n\r]*+"[^"\\]*+(?:\\.[^"\\]*+)*+"[ \t\n\r]*+:[ \t\n\r]*+', re.DOTALL)
 _TAIL = re.compile(rb"[ \t\n\r]*+}[ \t\n\r]*+")
 _COMMA = re.compile(rb"[ \t\n\r]*+,")
 _KEEP = b""  # no JSON value is empty
@@ -42,7 +42,7 @@ def spans(body: bytes, json: Json) -> dict[str, Span]:
         places.append((start, position))
     # The codec keeps the last value of a repeated name. Unless all values stand where the walk put them, and nothing
     # follows, there is such a name.
-    if not _stand_at(body, places, members) or (members and _TAIL.fullmatch(body, position) is None):
+    if not _stand_at(body, places, members) or (members and not _ends(body, position)):
         raise _repeated(body, members, json)
     return dict(zip(members, places, strict=True))
 
@@ -107,6 +107,11 @@ def _removal(body: bytes, before: int, end: int, *, first: bool) -> tuple[int, i
     return body.index(b'"', before), comma.end() if comma else end, b""
 
 
+def _ends(body: bytes, position: int) -> bool:
+    """Whether nothing but the closing brace follows."""
+    return body[position:] == b"}" or _TAIL.fullmatch(body, position) is not None
+
+
 def _stand_at(body: bytes, places: list[Span], members: Mapping[str, Source]) -> bool:
     if len(body) <= _CHUNK:
         return b"".join([body[start:end] for start, end in places]) == b"".join(members.values())
@@ -129,7 +134,7 @@ def _repeated(body: bytes, members: Mapping[str, Source], json: Json) -> ValueEr
     name = ""
     position = 0
     while head := _HEAD.match(body, position):
-        name = json.loads(head[1])
+        name = json.loads(head[0].strip(b" \t\n\r{,:"))
         if name in seen or not _stands_at(body, head.end(), members[name]):
             break
         seen.add(name)

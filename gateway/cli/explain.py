@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         principal = _principal(config, args.key)
         body = _body(args)
-    except _Usage as error:
+    except _UsageError as error:
         print(f"gateway explain: {error}", file=sys.stderr)
         return 2
     try:
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-class _Usage(Exception):
+class _UsageError(Exception):
     """What was asked makes no sense."""
 
 
@@ -79,9 +79,9 @@ def _principal(config: Config, name: str | None) -> Principal:
     key = next((key for key in config.keys if key.principal.key == name), None)
     if key is None:
         known = ", ".join(sorted(key.principal.key for key in config.keys)) or "none"
-        raise _Usage(f"no key that opens is called {name!r}; there are: {known}")
+        raise _UsageError(f"no key that opens is called {name!r}; there are: {known}")
     if key.expires is not None and key.expires <= datetime.datetime.now(datetime.UTC):
-        raise _Usage(f"the key {name!r} expired at {key.expires.isoformat()}")
+        raise _UsageError(f"the key {name!r} expired at {key.expires.isoformat()}")
     return key.principal
 
 
@@ -90,11 +90,11 @@ def _body(args: argparse.Namespace) -> bytes:
         asked = {"model": args.model or "auto", "messages": [{"role": "user", "content": args.prompt}]}
         return json.dumps(asked).encode()
     if args.model is not None:
-        raise _Usage("--request has a model of its own: leave --model out")
+        raise _UsageError("--request has a model of its own: leave --model out")
     try:
         return sys.stdin.buffer.read() if args.request == "-" else Path(args.request).read_bytes()
     except OSError as error:
-        raise _Usage(f"{args.request}: {(error.strerror or 'cannot be read').lower()}") from None
+        raise _UsageError(f"{args.request}: {(error.strerror or 'cannot be read').lower()}") from None
 
 
 def _decide(config: Config, principal: Principal, args: argparse.Namespace, body: bytes) -> tuple[Call, Plan]:
@@ -132,8 +132,8 @@ def _as_text(call: Call, decision: Plan, principal: Principal) -> str:
         ("route", decision.route),
         ("baseline", _baseline_text(call, decision)),
         (
-            "limits",
-            f"{decision.max_attempts} attempts, {decision.total:g}s in all; retries on the same model: {decision.retries}",
+            "attempts",
+            f"{decision.max_attempts} at most, {decision.retries + 1} of one model; {decision.total:g}s in all",
         ),
         ("falls back on", ", ".join(sorted(decision.fallback_on)) or "nothing"),
     ]

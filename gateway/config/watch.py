@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ class _Seen(NamedTuple):
     digest: bytes  # empty: the file is not there
 
 
-async def changes(path: Path, interval: float = 1.0) -> AsyncIterator[bytes]:
+async def changes(path: Path, interval: float = 1.0) -> AsyncGenerator[bytes]:
     """The SHA-256 of each new content, from the moment the iteration starts; `interval` in seconds.
 
     A file that is gone for a while (between two links, say) is waited for; it counts as changed only if it comes back

@@ -1,4 +1,4 @@
-"""Every kind of mistake in a routes.yaml, as golden files: `tests/data/config/NAME.yaml` and what is said in `NAME.txt`.
+"""Every kind of mistake in a routes.yaml, as golden files: `tests/data/config/NAME.yaml`, and what is said: `NAME.txt`.
 
 `UPDATE_GOLDEN=1 pytest tests/config/test_problems.py` writes the latter anew; read the difference before you commit it.
 """

@@ -1,0 +1,98 @@
+"""`gateway check`: what it prints, where, and its exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gateway.cli import main
+
+GOOD = """version: 1
+providers: {vllm: {base_url: http://v/v1}, openai: {base_url: https://api.openai.com/v1, api_key: "${OPENAI_API_KEY}"}}
+models:
+  qwen: {provider: vllm, hosting: self, price: {gpu_hour_usd: 2.40, tokens_per_second: {input: 20000, output: 2400}}}
+  kimi: {provider: vllm, price: {input: 0.6, cached_input: 0.15, output: 2.5}}
+  gpt: {provider: openai, model: gpt-5}
+  "openai/*": {provider: openai}
+tasks: {coding: {when: [{has: tools}]}}
+routes:
+  - {name: coding, match: {task: coding, has: [tools, images], min_input_tokens: 5},
+     use: [qwen, {model: kimi, weight: 3}], order: weighted, fallback: [gpt], baseline: gpt}
+  - {name: default, use: [qwen, openai/gpt-4.1]}
+keys: [{name: ci, value: 0123456789abcdef-secret}, {name: gone, value: "${GONE}"}]
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "routes.yaml"
+    path.write_text(GOOD)
+    return path
+
+
+def test_a_good_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert f"{file.name} is fine: 2 routes, 2 of 4 models live." in out
+    for line in (
+        "  1  coding   when task coding, has images or tools, min input tokens 5",
+        "              weighted: qwen x1, kimi x3",
+        "              then (gpt)",
+        "  2  default  when anything",
+        "              listed: qwen, (openai/gpt-4.1)",
+        "  qwen   vllm      self     machine-hour at rated speed  $2.4/hour at 20000 in, 2400 out tokens/s",
+        "  kimi   vllm      api      routes.yaml                  $0.6 in, $0.15 cached, $2.5 out",
+        "  gpt       openai    OPENAI_API_KEY is not set",
+        "  gpt    openai    api      litellm 1.106.2 price book (2026-10-21)  $1.25 in, $0.125 cached, $10 out",
+        "Keys that open: ci",
+        "  - provider openai is disabled: OPENAI_API_KEY is not set",
+        "  - key gone opens nothing: GONE is not set",
+    ):
+        assert line in out.splitlines()
+    assert "0123456789abcdef" not in out
+
+
+def test_strict_makes_what_is_missing_an_error(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["check", "--strict", "--config", str(file)]) == 1
+    assert f"{file}: provider openai is disabled: OPENAI_API_KEY is not set\n" in capsys.readouterr().err
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+    monkeypatch.setenv("GONE", "gone-0123456789abcdef")
+    assert main(["check", "--strict"]) == 0
+
+
+def test_problems_go_to_stderr_with_file_and_line(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(GOOD.replace("use: [qwen, op", "use: [qwne, op"))
+    assert main(["check"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        "routes.yaml: 1 problem\n  routes.yaml:12: routes[1].use[0]: no model is called `qwne`; did you mean `qwen`?\n"
+    )
+
+
+def test_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["ok"], shown["file"], shown["keys"]) == (True, str(file), ["ci"])
+    assert shown["routes"][0]["match"] == {"task": ["coding"], "has": ["images", "tools"], "min_input_tokens": 5}
+    models = {model["name"]: model for model in shown["models"]}
+    assert models["kimi"]["price"]["cached_input"] == 0.15
+    assert models["qwen"]["price"]["usd_per_hour"] == 2.4
+    assert models["gpt"]["disabled"] == "OPENAI_API_KEY is not set"
+    file.write_text("version: 2\n")
+    assert main(["check", "--json"]) == 1
+    shown = json.loads(capsys.readouterr().out)
+    assert not shown["ok"]
+    assert {"line": 1, "path": "version", "message": "must be 1"} in shown["problems"]
+
+
+def test_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--config", str(tmp_path / "none.yaml")]) == 1
+    assert "cannot be read: no such file or directory" in capsys.readouterr().err

@@ -78,7 +78,7 @@ async def _serve(options: Options, config: Config, sockets: Sockets) -> int:
         log.info("serving on %s/v1, operations on %s, configuration %s", *addresses, config.hash)
         if options.workers == 1:
             return await serve_single(options, config, lines, sockets)
-        return await Supervisor(options, config, lines, sockets).serve()
+        return await Supervisor(options, lines, sockets).serve()
     finally:
         await lines.close()
 
@@ -116,7 +116,7 @@ def _workers(text: str) -> int:
 
 def _seconds(text: str) -> float:
     try:
-        return float(text) if text.replace(".", "", 1).isdigit() else parse_duration(text)
+        return 0.0 if text in {"0", "0s"} else parse_duration(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

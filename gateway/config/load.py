@@ -18,13 +18,15 @@ from gateway.config.yamlfile import MAX_BYTES, read
 from gateway.errors import ConfigError
 
 
-def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
+def load(path: Path, environ: Mapping[str, str] | None = None, *, content: bytes | None = None) -> Config:
     """Reads and checks the whole file; `environ` is this process's environment where not given.
+
+    `content`: what the file held when somebody else read it, so that several processes agree on it.
 
     Raises ConfigError with all problems at once, each with its line and path.
     """
     problems = Problems()
-    raw = _bytes(path, problems)
+    raw = _bytes(path, problems) if content is None else content
     text = _text(raw, problems)
     document = None if problems.found else read(text, problems)
     if document is None:

@@ -1,7 +1,8 @@
 """What the parent and its workers say to each other over a socket pair: frames of a kind and a payload.
 
-Worker to parent: READY, METRICS (a delta of `Metrics.take`). Parent to worker: RELOAD, LOCAL (JSON: where the embedded
-models listen). The end of the stream means that the other side is gone.
+Worker to parent: READY, METRICS (a delta of `Metrics.take`). Parent to worker: CONFIG (the bytes of routes.yaml, first
+and on every reload), LOCAL (JSON: where the embedded models listen). The end of the stream means that the other side is
+gone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import AsyncIterator
 
 READY = b"r"
 METRICS = b"m"
-RELOAD = b"c"
+CONFIG = b"c"
 LOCAL = b"l"
 
 _HEAD = struct.Struct("!cI")

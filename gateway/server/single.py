@@ -65,9 +65,11 @@ async def serve_single(options: Options, config: Config, lines: Log, sockets: So
     return 0
 
 
-def reload(options: Options, gateway: Gateway, observer: Observer) -> ConfigReloaded | None:
+def reload(
+    options: Options, gateway: Gateway, observer: Observer, *, content: bytes | None = None
+) -> ConfigReloaded | None:
     """Takes a changed file into force; a bad one changes nothing."""
-    event = gateway.reload(lambda: load(options.config))
+    event = gateway.reload(lambda: load(options.config, content=content))
     observer.configure(gateway.runtime.config)
     return event
 

@@ -11,6 +11,7 @@ import json
 import logging
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 from gateway.config.load import load
@@ -18,7 +19,7 @@ from gateway.config.types import Config, ProviderConfig
 from gateway.config.watch import changes
 from gateway.errors import ConfigError
 from gateway.providers.local import LocalServer
-from gateway.server.control import LOCAL, METRICS, READY, RELOAD, Control
+from gateway.server.control import CONFIG, LOCAL, METRICS, READY, Control
 from gateway.server.listener import listener
 from gateway.server.locals import LocalModels, address, local_providers
 from gateway.server.observe import Observer
@@ -33,11 +34,21 @@ ANNOUNCE_EVERY = 0.2  # seconds between looks at where the embedded models are
 RESTART_AFTER = 1.0  # seconds between a worker's death and its successor, so that a crash loop stays cheap
 
 
+def read(path: Path) -> tuple[Config, bytes]:
+    """The configuration, and the bytes it was made of, for the workers. Raises ConfigError."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return load(path), b""  # says what is wrong
+    return load(path, content=content), content
+
+
 class Supervisor:
     """Runs `options.workers` workers and speaks for all of them."""
 
-    def __init__(self, options: Options, config: Config, lines: Log, sockets: Sockets) -> None:
+    def __init__(self, options: Options, lines: Log, sockets: Sockets) -> None:
         self._options = options
+        config, self._content = read(options.config)
         self._config = config
         self._sockets = sockets
         self._observer = Observer(lines)
@@ -73,6 +84,7 @@ class Supervisor:
         )
         await signals.pause(options.drain_delay)
         self._stopping = True
+        self._sockets.public.close()  # else the kernel would go on taking connections that nobody serves
         for process in self._processes.values():
             process.terminate()
         ended = asyncio.gather(*workers)
@@ -116,6 +128,7 @@ class Supervisor:
         self._processes[number] = process
         control = await Control.over(ours)
         try:
+            control.send(CONFIG, self._content)
             control.send(LOCAL, self._addresses())
             async for kind, payload in control.frames():
                 if kind == METRICS:
@@ -158,19 +171,19 @@ class Supervisor:
     def _reload(self) -> None:
         """Checks the file once, for all; only a good one is worth telling the workers."""
         try:
-            config = load(self._options.config)
+            config, content = read(self._options.config)
         except ConfigError as error:
             log.error("configuration rejected, %s stays in force\n%s", self._config.hash, error)
             self._observer.emit(ConfigReloaded("rejected", self._config.hash))
             return
         if config.hash == self._config.hash:
             return
-        self._config = config
+        self._config, self._content = config, content
         self._observer.configure(config)
         self._observer.emit(ConfigReloaded("ok", config.hash))
         self._use_models(config)
         for control in self._controls.values():
-            control.send(RELOAD)
+            control.send(CONFIG, content)
 
     async def _reload_on_change(self) -> None:
         async for _ in changes(self._options.config):

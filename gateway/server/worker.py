@@ -16,7 +16,7 @@ import uvloop
 from gateway.config.load import load
 from gateway.runtime import Gateway
 from gateway.server.app import PublicApp
-from gateway.server.control import LOCAL, METRICS, READY, RELOAD, Control
+from gateway.server.control import CONFIG, LOCAL, METRICS, READY, Control
 from gateway.server.listener import listener
 from gateway.server.locals import SharedModels
 from gateway.server.observe import Observer, open_log
@@ -37,16 +37,18 @@ async def work(options: Options, lines: Log, public: socket.socket, control_sock
         loop.add_signal_handler(number, lambda: None)
 
     control = await Control.over(control_socket)
-    config = load(options.config)
+    frames = control.frames()
+    _, content = await anext(frames)  # the file as the parent found it good; it may have been broken since
+    config = load(options.config, content=content)
     observer = Observer(lines)
     observer.configure(config)
     models = SharedModels()
     gateway = Gateway(config, observer.emit, models.provider)
 
     async def obey() -> None:
-        async for kind, payload in control.frames():
-            if kind == RELOAD:
-                reload(options, gateway, observer)  # the parent tells of it
+        async for kind, payload in frames:
+            if kind == CONFIG:
+                reload(options, gateway, observer, content=payload)  # the parent tells of it
             elif kind == LOCAL:
                 models.update(json.loads(payload))
         stop.set()

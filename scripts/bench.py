@@ -210,7 +210,7 @@ def bench(directory: Path) -> dict[str, dict[str, float]]:
     (directory / "nginx.conf").write_text(NGINX.format(dir=directory, upstream=upstream, port=nginx))
     (directory / "routes.yaml").write_text(ROUTES.format(upstream=upstream, key=KEY))
     log = directory / "log"
-    serve = [GATEWAY, "serve", "--config", str(directory / "routes.yaml"), "--drain-delay", "0s"]
+    serve = [GATEWAY, "serve", "--config", str(directory / "routes.yaml"), "--drain-delay", "10ms"]
     serve += ["--listen", f"127.0.0.1:{gateway}", "--ops-listen", f"127.0.0.1:{ops}"]
     with contextlib.ExitStack() as stack:
         direct_pid = stack.enter_context(

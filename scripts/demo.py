@@ -48,7 +48,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def serving(port: int, ops_port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [str(GATEWAY), "serve", "--config", str(ROUTES), "--drain-delay", "0s"]
+    command = [str(GATEWAY), "serve", "--config", str(ROUTES), "--drain-delay", "10ms"]
     command += ["--listen", f"127.0.0.1:{port}", "--ops-listen", f"127.0.0.1:{ops_port}"]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT)

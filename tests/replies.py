@@ -131,7 +131,8 @@ def ok(
 
     def reply(received: Received) -> Iterator[Step]:
         output = not received.path.endswith("/embeddings")
-        bill = Tokens(0, 0, 0, 0) if usage == "zero" else tokens if output else tokens._replace(output=0, reasoning=0)
+        embedded = Tokens(tokens.input + tokens.cached_input, 0, 0, 0)  # embeddings have but one type
+        bill = Tokens(0, 0, 0, 0) if usage == "zero" else tokens if output else embedded
         yield bill.billed(received.model)
         reported = bill.reported(output=output)
         if received.stream:

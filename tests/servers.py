@@ -64,7 +64,8 @@ class Gateway:
         self.url, self.ops_url = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.ops_port}"
         self.log_path = directory / "gateway.log"
         self.command = [str(BIN), "serve", "--config", str(self.routes), "--listen", f"{listen}:{self.port}"]
-        self.command += ["--ops-listen", f"127.0.0.1:{self.ops_port}", "--log-format", "json", *args]
+        self.command += ["--ops-listen", f"127.0.0.1:{self.ops_port}", "--log-format", "json"]
+        self.command += [*args] if "--drain-delay" in args else ["--drain-delay", "10ms", *args]
         # Only what a process needs to run: no proxy, key or setting of the machine that tests run on.
         keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
         self.env = {**keep, **(env or {})}

@@ -1,7 +1,7 @@
-"""What the documentation says to copy works: each code block of README.md and docs/ is run, or says that it is a picture.
+"""What the documentation says to copy works: each code block of README.md and docs/ runs, or says it is a picture.
 
-Blocks of ``python`` and ``js`` run against a real gateway with the shipped routes.yaml; ``yaml`` must load; of ``sh`` each
-command line runs, and scripts must exist. ``text`` is a picture; so is any block with ``illustrative`` after its language.
+Blocks of ``python`` and ``js`` run against a real gateway with the shipped routes.yaml; ``yaml`` must load; of ``sh``
+each line runs, and scripts must exist. ``text`` is a picture; so is a block with ``illustrative`` after its language.
 """
 
 from __future__ import annotations

@@ -178,6 +178,8 @@ class Upstream:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # asyncio does so only for sockets that know their protocol, which accepted ones of `create_server` do not.
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connections += 1
         self._note(open_connections=+1)
         try:

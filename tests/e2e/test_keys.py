@@ -47,7 +47,7 @@ def test_a_good_key(keyed: Gateway, upstream: Upstream, headers: dict[str, str])
     "headers",
     [
         {},
-        bearer(""),
+        {"authorization": "Bearer"},
         bearer("sk-wrong-0123456789abc"),
         bearer(ALL + "x"),
         bearer(ALL[:-1]),
@@ -133,7 +133,7 @@ def test_rejections_are_counted_and_keys_are_not_shown(keyed: Gateway) -> None:
 def test_missing_values_are_never_anonymous(tmp_path: Path, routes: str, upstream: Upstream) -> None:
     missing = routes + 'keys: [{name: ci, value: "${NOT_SET_ANYWHERE}"}]\n'
     with Gateway(tmp_path, missing, env={"UP_KEY": SECRET}) as started:
-        for headers in ({}, bearer(""), bearer("${NOT_SET_ANYWHERE}")):
+        for headers in ({}, {"authorization": "Bearer"}, bearer("${NOT_SET_ANYWHERE}")):
             assert started.chat("a", headers=headers).status_code == 401
     assert upstream.requests == []
 

@@ -54,6 +54,11 @@ class HttpClient:
         self._all_closed: asyncio.Future[None] | None = None
         self._closed = False
 
+    @property
+    def idle(self) -> int:
+        """How many connections are in the pool."""
+        return len(self._idle)
+
     async def request(
         self,
         path: str,
@@ -156,6 +161,9 @@ class HttpClient:
             raise UpstreamFailure("connect", f"TLS with {self.origin} failed: {error.reason or error}") from None
         except OSError as error:
             raise UpstreamFailure("connect", f"cannot connect to {self.origin}: {error.strerror or error}") from None
+        # Not in `connection_made`: uvloop never reports the loss of a connection whose making was cancelled.
+        if not connection.gone:
+            self._open.add(connection)
         if self._closed:
             connection.drop()
             raise UpstreamFailure("connect", "the gateway is closing its connections")
@@ -187,9 +195,6 @@ class HttpClient:
                 return connection
             connection.drop()
         return None
-
-    def adopt(self, connection: Connection) -> None:
-        self._open.add(connection)
 
     def release(self, connection: Connection) -> None:
         if self._closed or len(self._idle) >= self._max_idle:

@@ -27,9 +27,6 @@ UNREAD_LIMIT = 256 * 1024  # bytes waiting for the reader before the socket is l
 class Pool(Protocol):
     """Where a connection comes from."""
 
-    def adopt(self, connection: Connection) -> None:
-        """A socket has been opened."""
-
     def release(self, connection: Connection) -> None:
         """Takes back a connection that is fit for another exchange."""
 
@@ -54,13 +51,15 @@ class Connection(asyncio.Protocol):
         self.exchange: HttpResponse | None = None
         self.transport: asyncio.Transport
         self.write_paused = False
-        self._gone = False
+        self.gone = False  # the socket no longer exists
         self._poll = select.poll()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(high=0)  # so `write_paused` says exactly whether something is unsent
-        self._pool.adopt(self)
+        # So that `write_paused` says whether anything is unsent. To TLS transports (asyncio's and uvloop's), which
+        # compare with >=, 0 would mean "paused for ever".
+        tls = transport.get_extra_info("ssl_object") is not None
+        self.transport.set_write_buffer_limits(high=1 if tls else 0)
         self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
@@ -76,7 +75,7 @@ class Connection(asyncio.Protocol):
             self.exchange.end(None)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._gone = True
+        self.gone = True
         self.write_paused = False
         self._pool.forget(self, closed=True)
         if self.exchange is not None:
@@ -95,17 +94,17 @@ class Connection(asyncio.Protocol):
 
         Such bytes would be taken for the next request's answer.
         """
-        return self._gone or self.transport.is_closing() or bool(self._poll.poll(0))
+        return self.gone or self.transport.is_closing() or bool(self._poll.poll(0))
 
     def release(self) -> None:
-        if self._gone or self.transport.is_closing():
+        if self.gone or self.transport.is_closing():
             self.drop()
         else:
             self._pool.release(self)
 
     def drop(self) -> None:
         """Closes at once. What is unsent or unread is lost."""
-        self._pool.forget(self, closed=self._gone)
+        self._pool.forget(self, closed=self.gone)
         self.transport.abort()
 
 
@@ -277,7 +276,7 @@ class HttpResponse:
         if self.started:
             return  # a trailer
         key = name.decode("latin-1").lower()
-        text = value.decode("latin-1")
+        text = value.decode("latin-1").rstrip(" \t")  # llhttp strips the front only
         before = self._headers.get(key)
         self._headers[key] = text if before is None else f"{before}, {text}"
 

@@ -38,7 +38,7 @@ class _Node(NamedTuple):
     mapping: bool = False
 
 
-class _Unreadable(Exception):  # noqa: N818 - it carries one problem up to `read`, and never leaves this file
+class _Unreadable(Exception):  # it carries one problem up to `read`, and never leaves this file
     def __init__(self, line: int, message: str) -> None:
         super().__init__(message)
         self.line = line

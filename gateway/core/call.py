@@ -189,6 +189,8 @@ def parse(endpoint: Endpoint, headers: Sequence[tuple[bytes, bytes]], body: byte
     """Reads what every request needs: model, stream, caps, hints. Raises RequestError (400) that names `param`."""
     try:
         members = splice.spans(body, json)
+    except splice.RepeatedNameError as error:
+        raise RequestError(str(error), param=error.name) from None
     except ValueError as error:
         raise RequestError(str(error)) from None
     named = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}

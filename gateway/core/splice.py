@@ -27,8 +27,16 @@ _KEEP = b""  # no JSON value is empty
 _CHUNK = 64 * 1024
 
 
+class RepeatedNameError(ValueError):
+    """A member's name stands twice in an object."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name[:64]
+        super().__init__(f"the member {self.name!r} stands twice")
+
+
 def spans(body: bytes, json: Json) -> dict[str, Span]:
-    """Where the members of an object stand, in order. Raises ValueError as `Json.members`, and for a repeated name."""
+    """Where the members of an object stand, in order. Raises ValueError as `Json.members`, and RepeatedNameError."""
     members = json.members(body)
     places: list[Span] = []
     position = 0
@@ -128,7 +136,7 @@ def _stands_at(body: bytes, start: int, source: Source) -> bool:
     return all(body.startswith(bytes(view[piece : piece + _CHUNK]), start + piece) for piece in pieces)
 
 
-def _repeated(body: bytes, members: Mapping[str, Source], json: Json) -> ValueError:
+def _repeated(body: bytes, members: Mapping[str, Source], json: Json) -> RepeatedNameError:
     """Names the culprit: walks again, reading the names, until a value is not the codec's, or longer (1 and 12)."""
     seen: set[str] = set()
     name = ""
@@ -139,7 +147,7 @@ def _repeated(body: bytes, members: Mapping[str, Source], json: Json) -> ValueEr
             break
         seen.add(name)
         position = head.end() + len(members[name])
-    return ValueError(f"the member {name[:64]!r} stands twice")
+    return RepeatedNameError(name)
 
 
 def _changed(body: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:

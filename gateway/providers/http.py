@@ -84,7 +84,7 @@ class HttpClient:
             if response.started and response.sent:
                 return response
             response.close()
-            if False:
+            if response.began and response.sent:
                 raise self._failed(response)
         return await self._request_anew(head, body, connect_timeout)
 

@@ -39,10 +39,10 @@ def test_stream_without_usage(client: OpenAI) -> None:
 
 
 def test_stream_with_usage(client: OpenAI) -> None:
-    options = {"include_usage": True}
-    chunks = list(
-        client.chat.completions.create(model="auto", messages=MESSAGES, max_tokens=8, stream=True, stream_options=options)
+    stream = client.chat.completions.create(
+        model="auto", messages=MESSAGES, max_tokens=8, stream=True, stream_options={"include_usage": True}
     )
+    chunks = list(stream)
     assert len([chunk for chunk in chunks if chunk.usage]) == 1
     assert chunks[-1].choices == []
     assert chunks[-1].usage.completion_tokens == 8

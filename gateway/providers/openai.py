@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 from gateway import __version__
@@ -115,7 +116,7 @@ class OpenAIProvider:
 def _asks_nothing_else(call: Call) -> bool:
     """Whether the `stream_options` that were refused were ours: a client's own odd ones prove nothing for others."""
     ours = {"include_usage": True}
-    return call.merged("stream_options", ours) == call.encode(ours)
+    return bool(json.loads(call.merged("stream_options", ours)) == ours)
 
 
 def _clean(name: str, value: str) -> bool:

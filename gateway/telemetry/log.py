@@ -81,7 +81,9 @@ class Log:
                 self._lines.message(time.time(), "warning", "gateway.log", f"{missing} log lines were left out")
             )
         try:
-            self._stream.write("".join(lines).encode())
+            left = memoryview("".join(lines).encode())
+            while left:  # an unbuffered stream (python -u) may take a part only
+                left = left[self._stream.write(left) :]
             self._stream.flush()
         except (OSError, ValueError):  # nobody reads any more, or it was closed
             self.dropped += entries

@@ -295,7 +295,12 @@ class Metrics:
 
 
 def _add(cell: Cell, bounds: tuple[float, ...], seconds: float) -> None:
-    """One observation of a histogram. A bucket holds what is less or equal to its bound."""
+    """One observation of a histogram. A bucket holds what is less or equal to its bound.
+
+    A negative one counts as zero: OpenMetrics forbids a negative sum, and one would cost the whole scrape.
+    """
+    if seconds < 0:
+        seconds = 0.0
     cell[bisect_left(bounds, seconds)] += 1
     cell[-1] += round(seconds * NANO)
 

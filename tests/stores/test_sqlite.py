@@ -135,7 +135,7 @@ def test_reading_by_time_and_by_id(tmp_path: Path) -> None:
     assert [made.id for made in read_requests(path, since=1100, until=1101)] == ["r0300", "r0301", "r0302"]
     wanted = [made.id for made in put[::2]]
     assert [made.id for made in read_requests(path, ids=reversed(wanted), until=1010)] == wanted[:15]
-    assert sums(path).tokens == Usage(*(len(put) * count for count in (100, 20, 3, 50, 7)))
+    assert sums(path).tokens == Usage(len(put) * 100, len(put) * 20, len(put) * 3, len(put) * 50, len(put) * 7)
 
 
 def test_a_request_is_written_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -48,6 +48,7 @@ STREAMED = [
     [(kind, reply, stream) for kind, reply in KINDS for stream in (False, True)]
     + [(kind, reply, False) for kind, reply in PLAIN]
     + [(kind, reply, True) for kind, reply in STREAMED],
+    ids=lambda value: value.__qualname__.split(".")[0] if callable(value) else str(value),
 )
 def test_the_fallback_answers(gateway: Gateway, upstream: Upstream, kind: str, reply: Reply, stream: bool) -> None:
     upstream.script("a-up", reply)

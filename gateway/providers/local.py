@@ -81,7 +81,7 @@ class Options(NamedTuple):
 
 
 class LocalServer:
-    """The child process and its supervisor. Belongs to one event loop."""
+    """The child process and its supervisor. Belongs to one event loop; starts once and stops once."""
 
     def __init__(self, options: Mapping[str, object] | None = None) -> None:
         self.options = Options.read(options or {})
@@ -94,6 +94,7 @@ class LocalServer:
         self._ready = asyncio.Event()
         self._settled = asyncio.Event()  # ready, or given up
         self._task: asyncio.Task[None] | None = None
+        self._stopped = False
         self._last_words: deque[str] = deque(maxlen=5)
 
     @property
@@ -102,15 +103,15 @@ class LocalServer:
 
     async def start(self) -> None:
         """Begins to start the process and returns at once; `wait_ready` tells when it serves."""
-        if self._task is None:
+        if self._task is None and not self._stopped:
             self._task = asyncio.create_task(self._supervise(), name="embedded model")
 
     async def stop(self) -> None:
         """Ends the process and returns when it is gone. It keeps no state, so nothing is lost by killing it."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        self._stopped = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
     async def wait_ready(self, timeout: float) -> bool:  # noqa: ASYNC109  # one number is the whole need
         """Returns when it serves, was given up, or `timeout` seconds have passed; says whether it serves."""

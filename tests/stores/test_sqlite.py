@@ -327,6 +327,7 @@ async def main(path, name, rows, pause):
             sys.stdout.flush()
             await asyncio.sleep(pause)
     await ledger.close()
+    assert not ledger.failures, "waiting for the other processes is no failure"
 
 asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
 """

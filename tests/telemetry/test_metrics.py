@@ -304,6 +304,7 @@ def test_labels_come_from_the_configuration_alone() -> None:
     one = observed(RequestFinished(junk[0]))
     assert samples(metrics, zeros=True).keys() == samples(one, zeros=True).keys()
     assert value(metrics, "gateway_request_duration_seconds_count", route="other", model="other", stream="true") == 500
+    assert not metrics._places, "what clients make up is not remembered"
 
 
 def test_a_task_that_a_route_asks_for_by_name_is_configured() -> None:

@@ -352,6 +352,16 @@ def test_gauges_add_up_and_a_dead_worker_takes_its_own_along() -> None:
     assert value(parent, "gateway_ledger_write_failures_total") == 2, "what it counted stays"
 
 
+def test_what_is_taken_is_counted_once_and_what_follows_too() -> None:
+    """The same request before and after each `take`: where it is counted must not be remembered across one."""
+    one, parent, worker = bare(), bare(), bare()
+    for _ in range(3):
+        one.observe(RequestFinished(ANSWERED))
+        worker.observe(RequestFinished(ANSWERED))
+        parent.merge(worker.take())
+    assert seen(parent) == seen(one)
+
+
 def test_a_worker_tells_of_a_reload() -> None:
     parent, worker = configured(), configured()
     worker.observe(ConfigReloaded("ok", "beef"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -488,6 +490,27 @@ def test_after_close_nothing_is_kept_or_made(serve: Any, run: Run, sockets: Call
     before = sockets()
     run(main())
     assert sockets() == before
+
+
+def test_an_exchange_leaves_nothing_for_the_collector(serve: Any, run: Run) -> None:
+    """The parser refers to the exchange that owns it: left in place, each request would be a cycle."""
+
+    async def main() -> None:
+        async with serve(polite) as server:
+            client = HttpClient(server.url)
+            response = await ask(client)
+            await response.read(10)
+            response.close()
+            left = weakref.ref(response)
+            del response
+            assert left() is None
+            await client.close()
+
+    gc.disable()
+    try:
+        run(main())
+    finally:
+        gc.enable()
 
 
 def test_tls(serve: Any, run: Run, tmp_path: Any, sockets: Callable[[], int]) -> None:

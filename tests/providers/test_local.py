@@ -151,7 +151,7 @@ def test_killed_it_comes_back(run: Run) -> None:
     run(main())
 
 
-def test_signals_meant_for_the_gateway_do_not_end_it(run: Run) -> None:
+def test_signals_meant_for_the_gateway_do_not_end_it() -> None:
     """Ctrl-C and systemd's SIGTERM reach every process of the group, and answers are still to be finished."""
 
     async def main() -> None:
@@ -164,10 +164,10 @@ def test_signals_meant_for_the_gateway_do_not_end_it(run: Run) -> None:
             assert (server.pid, server.restarts) == (pid, 0)
             assert os.getpgid(pid) != os.getpgid(0)
 
-    run(main())
+    asyncio.run(main())
 
 
-def test_hanging_it_is_the_limits_that_notice_and_stop_does_not_hang(run: Run) -> None:
+def test_hanging_it_is_the_limits_that_notice_and_stop_does_not_hang() -> None:
     async def main() -> None:
         async with serving() as (server, provider):
             assert await server.wait_ready(20)
@@ -181,7 +181,7 @@ def test_hanging_it_is_the_limits_that_notice_and_stop_does_not_hang(run: Run) -
             assert time.monotonic() - began < 2
             assert not alive(pid)
 
-    run(main())
+    asyncio.run(main())
 
 
 def test_the_gateways_death_ends_it() -> None:

@@ -116,12 +116,14 @@ class Flight:
         """Closes an attempt: what it used and what that costs, whatever its end was."""
         result = end.result
         if result == "ok":
-            usage = self.usage = seen.usage(self.estimated_input)
+            usage = seen.usage(self.estimated_input)
             self.answered_by = target
         elif result == "relayed":
             usage = NOTHING
         else:
             usage = seen.failed_usage(result, self.estimated_input)
+        if result in {"ok", "cancelled"} or self.status == 200:  # the client has it, or a part of it
+            self.usage = usage
         price = target.price
         record = AttemptRecord(
             model=target.model.name,

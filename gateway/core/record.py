@@ -46,7 +46,7 @@ class Record(NamedTuple):
     rejection: str  # auth | rate_limit | budget | overload | invalid | not_found | ...; empty unless rejected
     status: int  # what the client got
     fallback_reason: str  # empty: no fallback
-    usage: Usage  # of the attempt that answered
+    usage: Usage  # of the attempt that answered, or whose answer was cut short
     cost_nano: int  # of all attempts
     baseline_nano: int
     baseline_model: str  # empty: no baseline applies

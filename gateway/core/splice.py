@@ -23,6 +23,8 @@ Span = tuple[int, int]
 _HEAD = re.compile(rb'[ \t\n\r]*+[,{][ \t\n\r]*+"[^"\\]*+(?:\\.[^"\\]*+)*+"[ \t\n\r]*+:[ \t\n\r]*+', re.DOTALL)
 _TAIL = re.compile(rb"[ \t\n\r]*+}[ \t\n\r]*+")
 _COMMA = re.compile(rb"[ \t\n\r]*+,")
+# A member `usage` that holds an object at most one level deep. Inside a string its quotes would be escaped.
+_USAGE = re.compile(rb'(?<!\\)"usage"[ \t\n\r]*+:[ \t\n\r]*+(\{(?:[^{}"]|"[^"\\]*+"|\{(?:[^{}"]|"[^"\\]*+")*+\})*+\})')
 _KEEP = b""  # no JSON value is empty
 _CHUNK = 64 * 1024
 
@@ -86,22 +88,28 @@ def apply(body: bytes, json: Json, members: Mapping[str, Span], edits: Mapping[s
 
 
 def add_cost(body: bytes, json: Json, nano_usd: int) -> bytes:
-    """Puts `"cost": <USD>` into the top-level `usage` object of an answer; replaces one that is there.
+    """Puts `"cost": <USD>` into the `usage` object of an answer; replaces one that is there.
 
-    Without such an object the bytes come back as they are. So do bytes that are no JSON object or repeat a name: they
-    are the upstream's, and we do not guess which of two values counts.
+    The object is the top level's, else the one inside `choices` (Moonshot reports it in the first choice). Without such
+    an object the bytes come back as they are. So do bytes that are no JSON object or repeat a name: they are the
+    upstream's, and we do not guess which of two values counts.
     """
     try:
-        members = spans(body, json)
-        if "usage" not in members:
-            return body
-        start, end = members["usage"]
-        if body[start : start + 1] != b"{":
-            return body
-        usage = edit(body[start:end], json, {"cost": dollars(nano_usd).encode()})
+        start, end = _usage(body, json)
+        usage = edit(body[start:end], json, {"cost": dollars(nano_usd).encode()}) if end else b""
     except ValueError:
         return body
     return body[:start] + usage + body[end:]
+
+
+def _usage(body: bytes, json: Json) -> Span:
+    """Where the usage object stands; (0, 0) where there is none."""
+    members = spans(body, json)
+    start, end = members.get("usage", (0, 0))
+    if body[start : start + 1] == b"{" and end:
+        return start, end
+    found = _USAGE.search(body, *members.get("choices", (0, 0)))
+    return found.span(1) if found is not None else (0, 0)
 
 
 def _removal(body: bytes, before: int, end: int, *, first: bool) -> tuple[int, int, bytes]:

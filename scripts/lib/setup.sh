@@ -24,12 +24,12 @@ ensure_uv() {
   fi
 }
 
-lock_key() { cat "$@" | sha256sum; }
+lock_key() { echo "$1 $(cat "$1" pyproject.toml | sha256sum)"; }
 
 # ensure_venv LOCKFILE: brings .venv/ to exactly what the lock says; does nothing when it is already there.
 ensure_venv() {
   local lock=$1 key
-  key=$(lock_key "$lock" pyproject.toml)
+  key=$(lock_key "$lock")
   [ "$(cat .venv/lock 2>/dev/null)" = "$key" ] && return
   ensure_uv
   [ -x .venv/bin/python ] || "$UV" venv --quiet --python "$(command -v "$(python_for_venv)")" .venv
@@ -41,8 +41,10 @@ ensure_venv() {
 
 # For use rather than development: a .venv/ that has the development packages keeps them.
 ensure_venv_for_use() {
-  [ "$(cat .venv/lock 2>/dev/null)" = "$(lock_key requirements-dev.lock pyproject.toml)" ] && return
-  ensure_venv requirements.lock
+  case "$(cat .venv/lock 2>/dev/null)" in
+    requirements-dev.lock*) ensure_venv requirements-dev.lock ;;
+    *) ensure_venv requirements.lock ;;
+  esac
 }
 
 # Environments of the client suites, one each in .venv-clients/NAME, made again when their lock changes.

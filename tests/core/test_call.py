@@ -109,7 +109,7 @@ def test_wrong_members_are_named_and_not_repeated(members: dict[str, Any], param
         (Endpoint.COMPLETIONS, b'{"model":"m","prompt":null}', "prompt"),
         (Endpoint.EMBEDDINGS, b'{"model":"m","messages":[{}]}', "input"),
         (Endpoint.CHAT, b'{"model":"a","messages":[{}],"metadata":{"task":"a","task":"b"}}', "metadata"),
-        (Endpoint.CHAT, b'{"model":"a","model":"b","messages":[{}]}', None),
+        (Endpoint.CHAT, b'{"model":"a","model":"b","messages":[{}]}', "model"),
         (Endpoint.CHAT, b'{"model":"\\ud800","messages":[{}]}', None),
         (Endpoint.CHAT, b'{"model":"\\udc00","messages":[{}]}', None),
         (Endpoint.CHAT, b"[1]", None),

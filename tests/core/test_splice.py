@@ -150,11 +150,26 @@ def test_utf8_is_checked_across_the_pieces() -> None:
         (b'{"usage":{"cost": 1e-9, "n":1},"id":1}', b'{"usage":{"cost": 0.0000015, "n":1},"id":1}'),
         (b'{"usage":{}}', b'{"usage":{"cost":0.0000015}}'),
         (b'{"usage":null}', b'{"usage":null}'),
-        (b'{"choices":[{"usage":{}}]}', b'{"choices":[{"usage":{}}]}'),
         (b'{"usage":{},"usage":{}}', b'{"usage":{},"usage":{}}'),
         (b'{"usage":{"a":1,"a":2}}', b'{"usage":{"a":1,"a":2}}'),
         (b"<html>", b"<html>"),
     ],
 )
 def test_add_cost(body: bytes, expected: bytes) -> None:
+    assert splice.add_cost(body, CODEC, 1500) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"choices":[{"usage": {"a":1}}]}', b'{"choices":[{"usage": {"a":1,"cost":0.0000015}}]}'),
+        (b'{"choices":[{"usage":{"d":{"x":"}"}}}]}', b'{"choices":[{"usage":{"d":{"x":"}"},"cost":0.0000015}}]}'),
+        (b'{"choices":["\\"usage\\":",{"usage":{}}]}', b'{"choices":["\\"usage\\":",{"usage":{"cost":0.0000015}}]}'),
+        (b'{"choices":[{"t":"usage"}]}', b'{"choices":[{"t":"usage"}]}'),
+        (b'{"other":[{"usage":{}}]}', b'{"other":[{"usage":{}}]}'),
+        (b'{"usage":null,"choices":[{"usage":{}}]}', b'{"usage":null,"choices":[{"usage":{"cost":0.0000015}}]}'),
+        (b'{"usage":"much","n":{"usage":{}}}', b'{"usage":"much","n":{"usage":{}}}'),
+    ],
+)
+def test_the_cost_goes_into_a_choice_only_where_the_top_level_has_no_usage(body: bytes, expected: bytes) -> None:
     assert splice.add_cost(body, CODEC, 1500) == expected

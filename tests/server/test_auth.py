@@ -18,7 +18,8 @@ ALICE = Principal(key="alice", team="search")
 
 def config(*keys: Key, declared: bool = True) -> Config:
     rules = Rules(models={}, tasks=(), routes=(), direct=Route("direct", use=()))
-    return Config(Path("routes.yaml"), "0" * 12, {}, rules, declared, keys, "sqlite:///x", "reject", (), "", frozenset())
+    path, ledger = Path("routes.yaml"), "sqlite:///x"
+    return Config(path, "0" * 12, {}, rules, declared, keys, ledger, "reject", (), "", frozenset())
 
 
 def key(value: str = SECRET, expires: datetime.datetime | None = None) -> Key:
@@ -55,7 +56,8 @@ def test_a_right_key_is_its_principal(headers: list[tuple[bytes, bytes]]) -> Non
 def test_anything_else_is_401(headers: list[tuple[bytes, bytes]]) -> None:
     with pytest.raises(RequestError) as raised:
         Authenticator(config(key())).identify(headers)
-    assert (raised.value.status, raised.value.type, raised.value.code) == (401, "authentication_error", "invalid_api_key")
+    error = raised.value
+    assert (error.status, error.type, error.code) == (401, "authentication_error", "invalid_api_key")
     assert SECRET not in raised.value.message
 
 

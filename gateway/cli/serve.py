@@ -79,6 +79,9 @@ async def _serve(options: Options, config: Config, sockets: Sockets) -> int:
         if options.workers == 1:
             return await serve_single(options, config, lines, sockets)
         return await Supervisor(options, lines, sockets).serve()
+    except (OSError, ValueError) as error:  # a ledger that cannot be opened, a CA file that cannot be read
+        log.error("cannot serve: %s", error)
+        return 1
     finally:
         await lines.close()
 

@@ -7,6 +7,7 @@ because its parent says so: `SharedModels`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import TypedDict
@@ -103,25 +104,21 @@ class SharedServer:
         self.base_url = ""
         self.api_key = ""
         self.failure = ""
-        self._ready = asyncio.Event()
-
-    @property
-    def ready(self) -> bool:
-        return self._ready.is_set()
+        self.ready = False
+        self._settled = asyncio.Event()  # ready, or given up
 
     def update(self, found: Address) -> None:
         self.base_url, self.api_key, self.failure = found["base_url"], found["api_key"], found["failure"]
-        if found["ready"]:
-            self._ready.set()
+        self.ready = found["ready"]
+        if self.ready or self.failure:
+            self._settled.set()
         else:
-            self._ready.clear()
+            self._settled.clear()
 
     async def wait_ready(self, timeout: float) -> bool:  # noqa: ASYNC109 - as LocalServer has it
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                await self._ready.wait()
-        except TimeoutError:
-            pass
+                await self._settled.wait()
         return self.ready
 
 

@@ -19,6 +19,7 @@ class Past(NamedTuple):
     status: int | None = None  # the upstream's, where it gave one
     retry_after: float | None = None  # seconds, from `ended`, as the upstream asked
     committed: bool = False  # content had reached the client
+    skipped: str = ""  # it was not tried at all, and why: breaker, overload. Costs no attempt and is not retried
 
 
 class Try(NamedTuple):

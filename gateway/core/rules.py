@@ -19,6 +19,14 @@ class Timeouts(NamedTuple):
     total: float | None = None  # over all attempts
 
 
+class Replica(NamedTuple):
+    """One of a model's `endpoints:`; a model without them has one, its provider's own address."""
+
+    name: str = "default"  # what breakers, metrics and messages call it: host:port, with the path where needed
+    weight: float = 1.0
+    provider: str = ""  # key of the live provider that reaches it; empty: the model's provider
+
+
 class Model(NamedTuple):
     """An entry under `models:`."""
 
@@ -35,6 +43,8 @@ class Model(NamedTuple):
     timeouts: Timeouts = Timeouts()
     disabled: str = ""  # why it is asleep, e.g. "DEEPSEEK_API_KEY is not set"; never tried while it is
     prices: Mapping[str, Price] = {}  # wildcard only: upstream name -> price, filled from the price book
+    replicas: tuple[Replica, ...] = (Replica(),)  # never empty
+    max_in_flight: int | None = None  # requests at a time, over all replicas
 
 
 class Match(NamedTuple):
@@ -55,6 +65,13 @@ class Candidate(NamedTuple):
     weight: float = 1.0
 
 
+class Hedge(NamedTuple):
+    """`hedge:` of a route: a second attempt on the next target when the first is slow to begin."""
+
+    after: float | None = None  # seconds; None: the route's observed p95 first-token time
+    max_extra_cost_nano: int | None = None  # of the second attempt; None: no limit
+
+
 class Route(NamedTuple):
     name: str
     use: tuple[Candidate, ...]
@@ -66,13 +83,25 @@ class Route(NamedTuple):
     max_attempts: int = 4
     timeouts: Timeouts = Timeouts()
     baseline: str = ""  # a model's name; empty: none
+    hedge: Hedge | None = None
+    mid_stream: Literal["error", "continue"] = "error"
+    sticky: bool = False  # `sticky: session`; conversations with tool calls or signed thinking stick anyway
+
+
+class Standing(NamedTuple):
+    """How a replica stands when that is not simply fine."""
+
+    blocked: str = ""  # why it must not be tried now: "breaker open: 5 failures in a row"; empty: it may be
+    share: float = 1.0  # of its usual traffic it should get; below 1 while it starts slowly after a recovery
 
 
 class Signals(NamedTuple):
     """What the moment adds to the rules."""
 
-    in_flight: Mapping[str, int] = {}  # by model name
+    in_flight: Mapping[str, int] = {}  # by model name, and by "model@replica" for models with several
     roll: float = 0.0  # uniform in [0, 1): the dice for `weighted`
+    standing: Mapping[tuple[str, str], Standing] = {}  # by (model, replica); absent: fine
+    kept: tuple[str, str] | None = None  # (model, replica) that this conversation was served by before
 
 
 class Target(NamedTuple):
@@ -84,6 +113,7 @@ class Target(NamedTuple):
     timeouts: Timeouts  # nothing in it is None any more
     fallback: bool  # from `fallback:` rather than from `use:`
     why: str  # "listed 1st", "cheapest: $0.00012 for this request", "fallback 1st"
+    replica: Replica = Replica()
 
 
 class Skipped(NamedTuple):

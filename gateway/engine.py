@@ -13,18 +13,20 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from gateway.config.types import Config
-from gateway.core.attempts import Fail, Past, Try, Wait, next_step
+from gateway.core.attempts import Continue, Fail, Try, Wait, next_step
 from gateway.core.call import Call, Json, Principal
 from gateway.core.explain import explain
 from gateway.core.failures import Kind
 from gateway.core.routing import Plan, Signals, plan
 from gateway.core.tasks import classify
+from gateway.dispatch import Dispatcher, Means
 from gateway.errors import GatewayError, RequestError, RouteExhausted
-from gateway.exchange import Client, Exchange, relay
+from gateway.exchange import Client, relay
 from gateway.flight import Flight, Request
+from gateway.pace import Pace
 from gateway.providers.base import Provider
 from gateway.stores.base import Ledger
-from gateway.telemetry.events import Event, RequestEnded, RequestFinished, RequestStarted
+from gateway.telemetry.events import Event, RequestFinished
 
 # Kinds that say something about the request itself: where no target is left, the client sees the upstream's own words.
 RELAYED = frozenset({Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTER})
@@ -38,7 +40,8 @@ class Parts(NamedTuple):
     ledger: Ledger
     emit: Callable[[Event], None]
     json: Json
-    in_flight: dict[str, int]  # by model; outlives a reload
+    in_flight: dict[str, int]  # by model and by replica; outlives a reload, as does
+    pace: Pace
 
 
 class Engine:
@@ -46,7 +49,7 @@ class Engine:
 
     def __init__(self, parts: Parts) -> None:
         self.config = parts.config
-        self._providers = parts.providers
+        self._dispatcher = Dispatcher(Means(parts.providers, parts.emit, parts.json, parts.in_flight, parts.pace))
         self._ledger = parts.ledger
         self._emit = parts.emit
         self._json = parts.json
@@ -103,33 +106,26 @@ class Engine:
         while True:
             now = time.monotonic()
             match next_step(plan, flight.history, started=flight.start, now=now, no_fallback=no_fallback, roll=roll):
-                case Try() as step:
-                    failure = await self._attempt(plan, step, flight, client)
-                    if failure is None:
+                case Try() | Continue() as step:
+                    failures = await self._dispatcher.dispatch(plan, step, flight, client)
+                    if not failures:
                         return
-                    flight.history.append(failure)
+                    flight.history += failures
                     roll = self._dice.random()
                 case Wait(seconds):
                     await asyncio.sleep(seconds)
-                    flight.waited += time.monotonic() - now
-                case Fail(status, code, message):
-                    last = flight.history[-1].kind if flight.history else None
-                    if last in RELAYED and flight.refusal is not None:
-                        await relay(flight, client, flight.refusal)
-                        return
-                    raise RouteExhausted(message, status=status, code=code)
+                    flight.book(now, time.monotonic())
+                case Fail() as end:
+                    await self._give_up(end, flight, client)
+                    return
 
-    async def _attempt(self, plan: Plan, step: Try, flight: Flight, client: Client) -> Past | None:
-        """One try of one target. None: the client has been answered. Otherwise how it failed."""
-        model = plan.targets[step.target].model
-        exchange = Exchange(flight, step, self._providers[model.provider], client, self._json)
-        self._in_flight[model.name] = self._in_flight.get(model.name, 0) + 1
-        self._emit(RequestStarted(model.name))
-        try:
-            return await exchange.talk()
-        finally:
-            self._in_flight[model.name] -= 1
-            self._emit(RequestEnded(model.name))
+    async def _give_up(self, end: Fail, flight: Flight, client: Client) -> None:
+        """No attempt is left. Where the last upstream spoke of the request itself, its words are relayed."""
+        last = flight.history[-1] if flight.history else None
+        if last is not None and last.kind in RELAYED and flight.refusal is not None and not last.committed:
+            await relay(flight, client, flight.refusal)
+            return
+        raise RouteExhausted(end.message, status=end.status, code=end.code)
 
     async def _fail(self, flight: Flight, client: Client, error: GatewayError) -> None:
         """The answer is an error. After commit the status stays 200 and the error is the stream's last event."""

@@ -10,14 +10,15 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gateway.core.answers import Seen
-from gateway.core.attempts import Past, Try
+from gateway.core.attempts import Continue, Past, Try
 from gateway.core.call import Json
 from gateway.core.failures import Kind, judge_answer, judge_refusal, retry_after
 from gateway.core.pricing import cost, dollars
 from gateway.core.record import AttemptRecord
+from gateway.core.resume import KEPT, ContinuingTap, Partial, may_resume, resumed
 from gateway.core.routing import Target
 from gateway.core.splice import add_cost
 from gateway.core.stream import StreamTap, judge_stream
@@ -30,6 +31,7 @@ from gateway.views import read_error
 ANSWER_LIMIT = 64 * 1024 * 1024  # bytes of one whole answer; 2,048 embeddings of 3,072 numbers are about 60 MB of JSON
 REFUSAL_LIMIT = 1024 * 1024
 LINGER = 0.1  # seconds to wait for the end of a body whose [DONE] has come, so that its connection can be used again
+_ANSWERS = frozenset({"ok", "relayed", "cancelled"})  # ends of attempts that no other followed
 EVENT_STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
 
@@ -45,24 +47,54 @@ class Client(Protocol):
         """Answers with the error in the client's dialect; inside a stream that has begun, as its last event."""
 
 
+class Race:
+    """Attempts that run side by side: the first to have something for the client wins, and only it may speak."""
+
+    def __init__(self) -> None:
+        self.decided = asyncio.Event()
+        self.winner: Exchange | None = None
+
+    def claim(self, exchange: Exchange) -> None:
+        """Raises CancelledError where another attempt has won."""
+        if self.winner is None:
+            self.winner = exchange
+            self.decided.set()
+        elif self.winner is not exchange:
+            raise asyncio.CancelledError
+
+
+class Surroundings(NamedTuple):
+    """What an exchange is given besides its call."""
+
+    provider: Provider
+    client: Client
+    json: Json
+    race: Race | None = None  # None: it runs alone
+    partial: Partial | None = None  # what the client has already seen, to be continued
+
+
 class Exchange:
     """One try of `step.target`. `talk` is called once."""
 
-    def __init__(self, flight: Flight, step: Try, provider: Provider, client: Client, json: Json) -> None:
+    def __init__(self, flight: Flight, step: Try | Continue, given: Surroundings) -> None:
         assert flight.call is not None
         assert flight.plan is not None
         self.flight = flight
         flight.refusal = None
-        self.call = flight.call
+        self.call = flight.call if given.partial is None else resumed(flight.call, given.partial)
         self.index = step.target
         self.target: Target = flight.plan.targets[step.target]
         self.reason = step.reason
-        self.provider = provider
-        self.client = client
-        self.json = json
+        self.provider = given.provider
+        self.client = given.client
+        self.json = given.json
+        self._race = given.race
+        self._partial = given.partial
         self.seen = Observed()
         self.started = time.monotonic()
-        self.committed = False
+        self.committed = given.partial is not None  # content from this very call has reached the client
+        self._keep = flight.plan.mid_stream == "continue" and may_resume(flight.call)
+        flight.tries += 1
         self._total = flight.plan.total
         self._booked = self.started  # up to here the time has been booked as the upstream's or ours
         self._status = 0
@@ -84,7 +116,7 @@ class Exchange:
         except UpstreamFailure as failure:
             return self._failed(Kind(failure.kind), failure.message)
         except asyncio.CancelledError:
-            self._end("cancelled", detail="the client hung up")
+            self._end("cancelled", detail="another attempt was faster" if self._lost() else "the client hung up")
             raise
 
     async def _talk(self) -> Past | None:
@@ -114,9 +146,12 @@ class Exchange:
             return self._failed(Kind.MALFORMED, f"an unexpected redirect ({upstream.status}): check base_url")
         reason = read_error(body)
         kind = judge_refusal(upstream.status, upstream.headers, reason)
+        if kind is None and self.committed:
+            kind = Kind.MALFORMED  # the client is in the middle of an answer: nothing can be relayed any more
         self.flight.refusal = Refusal(upstream.status, upstream.headers.get("content-type", "application/json"), body)
         if kind is not None:
             return self._failed(kind, f"{upstream.status}: {reason.message}")
+        self._claim()
         self._end("relayed")
         await relay(self.flight, self.client, self.flight.refusal)
         return None
@@ -130,16 +165,18 @@ class Exchange:
             self.seen.characters, self.seen.reasoning_characters = seen.characters, seen.reasoning_characters
         useful = seen is not None and seen.useful
         kind = judge_answer(seen, ends_in_tool_result=not useful and self.call.ends_in_tool_result)
-        if kind is None and self.call.stream:
+        if self.call.stream and (kind is None or self.committed):
             return self._failed(Kind.MALFORMED, "a stream was asked for and a whole answer came")
         if kind is not None:
             return self._failed(kind, _describe(kind, seen.error if seen is not None else None))
-        record = self._end("ok")
+        self._claim()
+        self.committed = True
+        self._end("ok")
         self.flight.outcome = "ok"
         headers = self.flight.headers()
         if self.target.price is not None:
-            body = add_cost(body, self.json, record.cost_nano)
-            headers.append((b"x-gateway-cost-usd", dollars(record.cost_nano).encode()))
+            body = add_cost(body, self.json, self.flight.cost_nano)
+            headers.append((b"x-gateway-cost-usd", dollars(self.flight.cost_nano).encode()))
         await self._answer(upstream, body, headers)
         return None
 
@@ -152,7 +189,7 @@ class Exchange:
 
     async def _stream(self, upstream: Upstream, timer: asyncio.Timeout) -> Past | None:
         """Events pass as they come. Nothing reaches the client before the first useful content: the commit point."""
-        tap = StreamTap(self._read_chunk, show_usage=self.call.wants_usage, add_cost=self._with_cost)
+        tap = self._tap()
         time_of_loop = asyncio.get_running_loop().time
         idle = self.target.timeouts.idle or 0.0
         slack = idle / 16  # the idle timer is moved at most this often, and so fires at most this much late
@@ -169,6 +206,8 @@ class Exchange:
                         out = held
                 if self.committed:
                     if out:
+                        if self._keep:
+                            self._remember(out)
                         self._sending = True
                         await self.client.send(out, more=True)
                         self._sending = False
@@ -199,7 +238,29 @@ class Exchange:
                 await upstream.chunk()
         return None
 
+    def _tap(self) -> StreamTap:
+        show_usage, add_cost = self.call.wants_usage, self._with_cost
+        if self._partial is None:
+            return StreamTap(self._read_chunk, show_usage=show_usage, add_cost=add_cost, pass_errors=not self._keep)
+        tap = ContinuingTap(self._read_chunk, show_usage=show_usage, add_cost=add_cost, pass_errors=False)
+        return tap.continuing(self._partial, self.json)
+
+    def _remember(self, out: bytes) -> None:
+        """Keeps what the client sees, so that the answer could be continued."""
+        if len(self.flight.passed) + len(out) <= KEPT:
+            self.flight.passed += out
+        else:
+            self._keep = False
+
+    def _lost(self) -> bool:
+        return self._race is not None and self._race.winner not in (None, self)
+
+    def _claim(self) -> None:
+        if self._race is not None:
+            self._race.claim(self)
+
     async def _commit(self) -> None:
+        self._claim()
         self._book()
         self.committed = True
         self._first_token = self._booked - self.started
@@ -215,7 +276,7 @@ class Exchange:
         usage = read_usage(reported)
         if usage is None or self.target.price is None:
             return data
-        return add_cost(data, self.json, cost(usage, self.target.price))
+        return add_cost(data, self.json, self.flight.cost_nano + cost(usage, self.target.price))
 
     def _expect(self, what: str, seconds: float | None) -> None:
         """What is awaited, and for how long at most: for the limit itself and for the message when it passes."""
@@ -234,7 +295,7 @@ class Exchange:
     def _book(self) -> None:
         """Books the time since the last booking as not ours: the upstream's, or the client's."""
         now = time.monotonic()
-        self.flight.waited += now - self._booked
+        self.flight.book(self._booked, now)
         self._booked = now
 
     def _absorb(self, tap: StreamTap) -> None:
@@ -245,7 +306,10 @@ class Exchange:
         self.flight.error_told = tap.error_passed
 
     def _end(self, result: str, *, detail: str = "") -> AttemptRecord:
-        end = AttemptEnd(result, self.reason, self._status, self.started, self._first_token, detail)
+        purpose = "hedge" if self._lost() else "answer" if self.committed or result in _ANSWERS else "retry"
+        end = AttemptEnd(
+            result, self.reason, purpose, self._status, self.started, self._first_token, detail, self.committed
+        )
         return self.flight.end_attempt(self.target, self.seen, end)
 
     def _failed(self, kind: Kind, detail: str) -> Past:
@@ -259,6 +323,7 @@ class Exchange:
             status=self._status or None,
             retry_after=self._retry_after,
             committed=self.committed,
+            resumable=self.committed and self._keep,
         )
 
 

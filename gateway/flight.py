@@ -47,10 +47,12 @@ class AttemptEnd(NamedTuple):
 
     result: str  # as in AttemptRecord
     reason: str
+    purpose: str
     status: int
     started: float
     first_token: float | None = None
     detail: str = ""
+    committed: bool = False  # it answered the client, if only in part
 
 
 class Observed:
@@ -106,6 +108,9 @@ class Flight:
         self.waited = 0.0  # seconds spent on upstreams, back-off and a slow client, which are not ours
         self.lines_dropped = 0
         self.refusal: Refusal | None = None  # of the last attempt
+        self.tries = 0  # attempts begun
+        self.passed = bytearray()  # of the stream, as far as it may be continued
+        self._booked_until = 0.0
         self.error_told = False  # the stream's last event was the upstream's own error
 
     @property
@@ -122,14 +127,14 @@ class Flight:
             usage = NOTHING
         else:
             usage = seen.failed_usage(result, self.estimated_input)
-        if result in {"ok", "cancelled"} or self.status == 200:  # the client has it, or a part of it
-            self.usage = usage
+        if end.committed:  # the client has it, or a part of it
+            self.usage = _together(self.usage, usage)
         price = target.price
         record = AttemptRecord(
             model=target.model.name,
             provider=target.model.provider,
             hosting=target.model.hosting,
-            purpose="answer" if result in {"ok", "relayed", "cancelled"} else "retry",
+            purpose=end.purpose,
             reason=end.reason,
             result=result,
             status=end.status,
@@ -145,10 +150,22 @@ class Flight:
         self.attempts.append(record)
         return record
 
+    @property
+    def cost_nano(self) -> int:
+        """Of all attempts that have ended, answered or not: what the request has cost so far."""
+        return sum(attempt.cost_nano for attempt in self.attempts)
+
+    def book(self, since: float, now: float) -> None:
+        """Books a stretch of time as not ours: an upstream's, a pause, a slow client. Overlaps count once."""
+        self.waited += max(0.0, now - max(since, self._booked_until))
+        self._booked_until = max(now, self._booked_until)
+
     def fallback_reason(self, model: str) -> str:
         """The kind of failure that made `model` take over from another; empty where the first target answered."""
         assert self.plan is not None
         for past in reversed(self.history):
+            if past.skipped:
+                continue
             if self.plan.targets[past.target].model.name != model:
                 return str(past.kind)
         return ""
@@ -162,10 +179,8 @@ class Flight:
         if self.plan is not None:
             headers.append((b"x-gateway-route", latin(self.plan.route)))
             headers.append((b"x-gateway-task", latin(self.plan.task.label)))
-        tried = len(self.attempts)
         model = provider = ""
         if attempting is not None:
-            tried += 1
             model, provider = attempting.model.name, attempting.model.provider
         elif self.attempts:
             last = self.attempts[-1]
@@ -173,7 +188,7 @@ class Flight:
         if model:
             headers.append((b"x-gateway-model", latin(model)))
             headers.append((b"x-gateway-provider", latin(provider)))
-            headers.append((b"x-gateway-attempts", b"%d" % tried))
+            headers.append((b"x-gateway-attempts", b"%d" % self.tries))
             if self.history and (reason := self.fallback_reason(model)):
                 headers.append((b"x-gateway-fallback-reason", reason.encode()))
             if upstream_request_id:
@@ -219,7 +234,7 @@ class Flight:
             status=self.status,
             fallback_reason=self.fallback_reason(last.model) if last is not None and self.history else "",
             usage=self.usage,
-            cost_nano=sum(attempt.cost_nano for attempt in self.attempts),
+            cost_nano=self.cost_nano,
             baseline_nano=baseline_nano,
             baseline_model=baseline_model,
             unpriced=any(not a.price_source and a.usage != NOTHING for a in self.attempts),
@@ -233,6 +248,17 @@ class Flight:
             config_hash=config_hash,
             attempts=tuple(self.attempts),
         )
+
+
+def _together(before: Usage, usage: Usage) -> Usage:
+    """The usage of an answer that several upstreams gave: the input counts once, what each put out adds up."""
+    if before == NOTHING:
+        return usage
+    return before._replace(
+        output=before.output + usage.output,
+        reasoning=before.reasoning + usage.reasoning,
+        estimated=before.estimated or usage.estimated,
+    )
 
 
 def latin(text: str) -> bytes:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from gateway.config.types import Config, ProviderConfig
 from gateway.engine import Engine, Parts
 from gateway.errors import ConfigError
+from gateway.pace import Pace
 from gateway.providers.base import Provider
 from gateway.providers.registry import PROVIDERS
 from gateway.stores.base import Ledger
@@ -43,6 +44,7 @@ class Gateway:
         self._emit = emit
         self._make_local = make_local
         self._in_flight: dict[str, int] = {}
+        self._pace = Pace()
         self._retiring: set[asyncio.Task[None]] = set()
         self.runtime = self._build(config, open_ledger(config.ledger, config.on_full))
 
@@ -101,7 +103,7 @@ class Gateway:
             if not provider.disabled:
                 make = self._make_local if provider.dialect == "local" else PROVIDERS[provider.dialect]
                 providers[name] = make(provider)
-        engine = Engine(Parts(config, providers, ledger, self._emit, CODEC, self._in_flight))
+        engine = Engine(Parts(config, providers, ledger, self._emit, CODEC, self._in_flight, self._pace))
         return Runtime(config, providers, engine, ledger)
 
     def _retire(self, runtime: Runtime, *, close_ledger: bool) -> None:

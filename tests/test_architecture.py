@@ -23,7 +23,8 @@ LAYERS = (
     ("server",),
     ("runtime",),
     ("engine",),
-    ("exchange",),
+    ("dispatch",),
+    ("exchange", "pace", "health", "sessions", "admission"),
     ("flight",),
     ("providers", "stores", "telemetry"),
     ("config",),
@@ -33,7 +34,7 @@ LAYERS = (
     ("errors",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-ENGINE = ("engine", "exchange", "flight")
+ENGINE = ("engine", "dispatch", "exchange", "flight", "pace", "sessions", "admission")
 SEAMS = {
     "gateway.providers.base",
     "gateway.stores.base",

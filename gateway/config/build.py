@@ -14,7 +14,9 @@ from gateway.config.problems import Problems
 from gateway.config.types import Config, Key, ProviderConfig
 from gateway.core.call import Principal
 from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
+from gateway.core.pricing import NANO_PER_USD
 from gateway.core.routing import Candidate, Match, Route, Rules
+from gateway.core.rules import Hedge
 from gateway.core.tasks import Condition, TaskRule
 
 DIRECT = "direct"
@@ -121,7 +123,17 @@ def _route(written: schema.Route, defaults: schema.Defaults) -> Route:
         max_attempts=first(written.max_attempts, defaults.max_attempts, 4),
         timeouts=timeouts(written.timeout),
         baseline=first(written.baseline, defaults.baseline, ""),
+        hedge=_hedge(first(written.hedge, defaults.hedge, None)),
+        mid_stream=first(written.mid_stream, defaults.mid_stream, "error"),
     )
+
+
+def _hedge(written: schema.Hedge | None) -> Hedge | None:
+    if written is None:
+        return None
+    limit = written.max_extra_cost_usd
+    after = None if written.after == "p95" else written.after
+    return Hedge(after, None if limit is None else int(limit * NANO_PER_USD))
 
 
 def _direct(defaults: schema.Defaults) -> Route:

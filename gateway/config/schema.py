@@ -233,6 +233,18 @@ def _use(value: object) -> object:
     return {"model": value} if isinstance(value, str) else value
 
 
+class Hedge(Shape):
+    """A second attempt, on the next model, when the first is slow to begin. The faster answers, both are charged."""
+
+    after: Literal["p95"] | f.Duration = Field(
+        default="p95",
+        description="When: a duration, or `p95`: slower than 95% of the route's latest answers began (from 200 on).",
+    )
+    max_extra_cost_usd: f.Usd | None = Field(
+        default=None, description="No second attempt where it may be expected to cost more than this."
+    )
+
+
 class RouteTraits(Shape):
     """What may stand in a route and, for all routes, under `defaults`."""
 
@@ -248,6 +260,13 @@ class RouteTraits(Shape):
         default=None, description="More tries of the same model before the next one. Default 1."
     )
     max_attempts: f.Attempts | None = Field(default=None, description="Attempts over all models. Default 4.")
+    hedge: Hedge | None = Field(
+        default=None, description="A second attempt when the first is slow to begin; at most 5% of a route's requests."
+    )
+    mid_stream: Literal["error", "continue"] | None = Field(
+        default=None,
+        description="A stream that breaks off: `error` (default), or `continue` on the next model with `prefill`.",
+    )
     baseline: f.Text | None = Field(
         default=None, description="The closed model that savings are measured against; it needs a price, not a key."
     )

@@ -1,4 +1,4 @@
-"""What to do next with a call: `next_step(plan, history, now)` -> Try | Wait | Fail, as a value."""
+"""What to do next with a call: `next_step(plan, history, now)` -> Try | Continue | Wait | Fail, as a value."""
 
 from __future__ import annotations
 
@@ -19,12 +19,20 @@ class Past(NamedTuple):
     status: int | None = None  # the upstream's, where it gave one
     retry_after: float | None = None  # seconds, from `ended`, as the upstream asked
     committed: bool = False  # content had reached the client
+    resumable: bool = False  # another target could go on from what the client has seen
     skipped: str = ""  # it was not tried at all, and why: breaker, overload. Costs no attempt and is not retried
 
 
 class Try(NamedTuple):
     target: int
     reason: str  # "first", "retry", or the kind of failure that led to this fallback
+
+
+class Continue(NamedTuple):
+    """Try a target with the conversation and what the client has seen of the answer."""
+
+    target: int
+    reason: str  # the kind of failure that broke the answer off
 
 
 class Wait(NamedTuple):
@@ -41,7 +49,7 @@ class Fail(NamedTuple):
     message: str  # lists each attempt and why it failed
 
 
-Step = Try | Wait | Fail
+Step = Try | Continue | Wait | Fail
 
 
 # Worth another try of the same target: the next moment may be different. Not `timeout`: the client has waited a whole
@@ -56,6 +64,7 @@ _PATIENCE_WITH_ALTERNATIVE = 2.0  # the same where another target is left: it wo
 _CLOCK_GRAIN = 0.001  # seconds: a sleeper may wake this much early
 
 _NO_CAPACITY = frozenset({Kind.CONNECT, Kind.RATE_LIMITED})
+_OF_THE_MODEL = frozenset({Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTER})
 _DETAIL_LIMIT = 200  # characters
 
 
@@ -73,9 +82,13 @@ def next_step(
     if not history:
         return Try(0, "first")
     last = history[-1]
-    if last.committed or last.kind not in plan.fallback_on or len(history) >= plan.max_attempts:
+    attempts = sum(not past.skipped for past in history)
+    if last.kind not in plan.fallback_on or attempts >= plan.max_attempts:
         return _fail(plan, history)
     other = None if no_fallback else _next_target(plan, history)
+    if last.committed:
+        goes_on = other is not None and last.resumable and plan.mid_stream == "continue"
+        return Continue(other, last.kind.value) if other is not None and goes_on else _fail(plan, history)
     pause = _pause(plan, history, roll, has_alternative=other is not None)
     if pause is not None and last.ended + pause < deadline:
         left = last.ended + pause - now
@@ -86,15 +99,25 @@ def next_step(
 
 
 def _next_target(plan: Plan, history: Sequence[Past]) -> int | None:
+    """The first target that was not tried and may cure the last failure."""
+    last = history[-1]
     tried = {past.target for past in history}
-    return next((index for index in range(len(plan.targets)) if index not in tried), None)
+    # Another replica of the same model has the same context window and the same filter.
+    hopeless = plan.targets[last.target].model.name if last.kind in _OF_THE_MODEL else None
+    for index, target in enumerate(plan.targets):
+        if index in tried or target.model.name == hopeless:
+            continue
+        if last.committed and "prefill" not in target.model.supports:
+            continue
+        return index
+    return None
 
 
 def _pause(plan: Plan, history: Sequence[Past], roll: float, *, has_alternative: bool) -> float | None:
     """Seconds from the last failure to a retry of the same target; None where it should be left."""
     last = history[-1]
     tries = sum(past.target == last.target for past in history)
-    if last.kind not in RETRIED or tries > plan.retries:
+    if last.skipped or last.kind not in RETRIED or tries > plan.retries:
         return None
     jitter = roll * min(_FIRST_PAUSE * 2.0 ** min(tries - 1, 16), _LONGEST_PAUSE)
     if last.retry_after is None:
@@ -128,6 +151,8 @@ def _story(plan: Plan, history: Sequence[Past], *, out_of_time: bool) -> str:
 
 def _line(plan: Plan, past: Past) -> str:
     name = plan.targets[past.target].model.name
+    if past.skipped:
+        return f"{name}: not tried: {past.skipped}"
     if past.kind is Kind.ACCOUNT:
         # What an upstream says about our account (masked keys, organisations, balances) is not for the client.
         detail = "" if past.status is None else str(past.status)

@@ -172,6 +172,16 @@ class Call:
     def encode(self, value: object) -> bytes:
         return self._json.dumps(value)
 
+    def source(self, name: str) -> bytes:
+        """A member's source bytes; empty where it is not there."""
+        return self._fields.source(name)
+
+    def edited(self, edits: Mapping[str, bytes | None]) -> Call:
+        """The same call with members replaced, removed (None) or added."""
+        body = self.apply(edits)
+        fields = Fields(body, splice.spans(body, self._json), self._json)
+        return Call(self.endpoint, self.headers, fields, self._json)
+
     def _read_content(self) -> Content:
         if self._content is None:
             match self.endpoint:

@@ -11,7 +11,7 @@ from gateway.core.call import Call, Endpoint, Principal
 from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
 from gateway.core.index import Index, LineUp, price_of, rest_of
 from gateway.core.passed_over import Asked, PassedOver
-from gateway.core.rules import Candidate, Match, Model, Route, Signals, Skipped, Target, Timeouts
+from gateway.core.rules import Candidate, Hedge, Match, Model, Route, Signals, Skipped, Target, Timeouts
 from gateway.core.strategies import STRATEGIES, Strategy
 from gateway.core.tasks import Task, TaskRule
 from gateway.errors import RequestError, RouteExhausted
@@ -77,6 +77,8 @@ class Plan(NamedTuple):
     max_attempts: int = 4  # over all targets
     total: float = 600.0  # seconds over all attempts
     baseline: Model | None = None
+    hedge: Hedge | None = None
+    mid_stream: str = "error"  # or "continue"
 
 
 def plan(rules: Rules, call: Call, task: Task, principal: Principal, signals: Signals) -> Plan:
@@ -118,6 +120,8 @@ def plan(rules: Rules, call: Call, task: Task, principal: Principal, signals: Si
         max_attempts=route.max_attempts,
         total=max(target.timeouts.total or 0.0 for target in targets),
         baseline=line_up.baseline,
+        hedge=route.hedge,
+        mid_stream=route.mid_stream,
     )
 
 

@@ -22,8 +22,8 @@ class StreamTap:
     """
 
     __slots__ = (
-        "_add_cost", "_framer", "_read_chunk", "_show_usage", "characters", "done", "dropped", "error", "error_passed",
-        "events", "finish", "reasoning_characters", "usage", "useful",
+        "_add_cost", "_framer", "_pass_errors", "_read_chunk", "_show_usage", "characters", "done", "dropped", "error",
+        "error_passed", "events", "finish", "reasoning_characters", "usage", "useful",
     )  # fmt: skip
 
     def __init__(
@@ -32,8 +32,13 @@ class StreamTap:
         *,
         show_usage: bool,
         add_cost: Callable[[bytes, dict[str, Any]], bytes],
+        pass_errors: bool = True,
     ) -> None:
-        """`add_cost(data, usage)`: the event's data with `usage.cost` in it."""
+        """`add_cost(data, usage)`: the event's data with `usage.cost` in it.
+
+        `pass_errors`: an upstream's error event after content goes to the client; not where the answer may go on.
+        """
+        self._pass_errors = pass_errors
         self._read_chunk = read_chunk
         self._show_usage = show_usage
         self._add_cost = add_cost
@@ -100,8 +105,8 @@ class StreamTap:
 
     def _take_error(self, raw: bytes, error: object) -> bytes:
         self.error = error
-        self.error_passed = self.useful
-        return raw if self.useful else b""
+        self.error_passed = self.useful and self._pass_errors
+        return raw if self.error_passed else b""
 
 
 def judge_stream(tap: StreamTap, *, ends_in_tool_result: bool) -> Kind | None:

@@ -74,8 +74,8 @@ class HttpClient:
 
         Raises UpstreamFailure `connect` before the request was sent whole, `server_error` when the connection is lost
         before the answer, `malformed` when the answer is not HTTP; ValueError for a header with a line break.
-        A connection from the pool that dies before the request was sent whole is replaced by a new one, once. After that
-        it is a failure like any other: sending a POST twice is for the attempt loop to decide (RFC 9110, 9.2.2).
+        A connection from the pool that dies before the request was sent whole is replaced by a new one, once. After
+        that it is a failure like any other: sending a POST twice is for the attempt loop to decide (RFC 9110, 9.2.2).
         """
         head = self._head(method, path, headers, len(body))
         connection = self._take()

@@ -1,0 +1,142 @@
+"""Carries out one step of the attempt loop: one attempt, or two that race where the route hedges."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from gateway.core.attempts import Continue, Past, Try
+from gateway.core.call import Json
+from gateway.core.hedging import Hedging, hedging
+from gateway.core.resume import Partial, read_partial
+from gateway.core.routing import Plan, Target
+from gateway.exchange import Client, Exchange, Race, Surroundings
+from gateway.flight import Flight
+from gateway.pace import Pace
+from gateway.providers.base import Provider
+from gateway.telemetry.events import Event, RequestEnded, RequestStarted
+
+HEDGE = "hedge"  # the reason of a second attempt that was made because the first was slow
+
+
+class Means(NamedTuple):
+    """What attempts are made with."""
+
+    providers: Mapping[str, Provider]
+    emit: Callable[[Event], None]
+    json: Json
+    in_flight: dict[str, int]  # by model, and by "model@replica" for models with several; outlives a reload
+    pace: Pace
+
+
+class Dispatcher:
+    """Makes attempts. What failed comes back as history for `next_step`; nothing does when the client is served."""
+
+    def __init__(self, means: Means) -> None:
+        self._providers = means.providers
+        self._emit = means.emit
+        self._json = means.json
+        self._in_flight = means.in_flight
+        self._pace = means.pace
+
+    async def dispatch(self, plan: Plan, step: Try | Continue, flight: Flight, client: Client) -> list[Past]:
+        """The failures, in the order of their ends; empty: the client has been answered."""
+        if isinstance(step, Continue):
+            partial = read_partial(bytes(flight.passed), self._json)
+            if partial is None:  # not what a trailing message can carry
+                return [flight.history[-1]._replace(resumable=False)]
+            return _listed(await self._attempt(plan, step, flight, _Given(client, partial=partial)))
+        if plan.hedge is not None and not flight.history and flight.call is not None:
+            pace = self._pace.of(plan.route, stream=flight.call.stream)
+            pace.came()
+            second = hedging(plan, flight.call, p95=pace.p95)
+            began = time.monotonic()
+            if second is not None:
+                failures = await self._race(plan, second, flight, client)
+            else:
+                failures = _listed(await self._attempt(plan, step, flight, _Given(client)))
+            if not failures:
+                pace.began(flight.first_token or time.monotonic() - began)
+            return failures
+        return _listed(await self._attempt(plan, step, flight, _Given(client)))
+
+    async def _attempt(self, plan: Plan, step: Try | Continue, flight: Flight, given: _Given) -> Past | None:
+        """One try of one target. None: the client has been answered. Otherwise how it failed."""
+        target = plan.targets[step.target]
+        name = target.model.name
+        provider = self._providers[target.replica.provider or target.model.provider]
+        exchange = Exchange(flight, step, Surroundings(provider, given.client, self._json, given.race, given.partial))
+        self._count(target, 1)
+        self._emit(RequestStarted(name))
+        try:
+            return await exchange.talk()
+        finally:
+            self._count(target, -1)
+            self._emit(RequestEnded(name))
+
+    async def _race(self, plan: Plan, second: Hedging, flight: Flight, client: Client) -> list[Past]:
+        """The first attempt, and a second beside it if the first shows nothing for too long; one of them may speak."""
+        race = Race()
+        tasks = [self._start(plan, Try(0, "first"), flight, _Given(client, race))]
+        try:
+            await asyncio.wait(tasks, timeout=second.after)
+            if not tasks[0].done() and race.winner is None and self._may_hedge(plan, flight):
+                tasks.append(self._start(plan, Try(second.target, HEDGE), flight, _Given(client, race)))
+                await self._until_decided(tasks, race)
+            return await self._outcome(tasks, race)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _may_hedge(self, plan: Plan, flight: Flight) -> bool:
+        assert flight.call is not None
+        return self._pace.of(plan.route, stream=flight.call.stream).take_hedge()
+
+    def _start(self, plan: Plan, step: Try, flight: Flight, given: _Given) -> asyncio.Task[Past | None]:
+        return asyncio.get_running_loop().create_task(self._attempt(plan, step, flight, given))
+
+    async def _until_decided(self, tasks: list[asyncio.Task[Past | None]], race: Race) -> None:
+        """Returns when one attempt has something for the client, or all have failed."""
+        decided = asyncio.ensure_future(race.decided.wait())
+        try:
+            left: set[asyncio.Future[object]] = {decided, *tasks}  # type: ignore[arg-type]  # invariant in its result
+            while race.winner is None and not all(task.done() for task in tasks):
+                _, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            decided.cancel()
+
+    async def _outcome(self, tasks: list[asyncio.Task[Past | None]], race: Race) -> list[Past]:
+        """Ends the loser, waits for the winner. Where nobody won, all their failures."""
+        if race.winner is not None and len(tasks) > 1:
+            loser = tasks[1] if race.winner.reason != HEDGE else tasks[0]
+            loser.cancel()
+            await asyncio.wait([loser])
+        failures: list[Past] = []
+        for task in tasks:
+            if task.cancelled() or (task.done() and task.exception() is not None and race.winner is not None):
+                continue
+            past = await task
+            if past is None:
+                return []
+            failures.append(past)
+        return sorted(failures, key=lambda past: past.ended)
+
+    def _count(self, target: Target, change: int) -> None:
+        name = target.model.name
+        self._in_flight[name] = self._in_flight.get(name, 0) + change
+        if len(target.model.replicas) > 1:
+            name = f"{name}@{target.replica.name}"
+            self._in_flight[name] = self._in_flight.get(name, 0) + change
+
+
+class _Given(NamedTuple):
+    client: Client
+    race: Race | None = None
+    partial: Partial | None = None
+
+
+def _listed(failure: Past | None) -> list[Past]:
+    return [] if failure is None else [failure]

@@ -112,6 +112,12 @@ FALLBACKS = Family(
     "Moves from one model to the next, by the failure that led there.",
     ("route", "from", "to", "reason"),
 )
+HEDGES = Family(
+    "gateway_hedges_total",
+    "counter",
+    "Second attempts made because the first was slow to begin, and whether they answered first.",
+    ("route", "won"),
+)
 IN_FLIGHT = Family("gateway_requests_in_flight", "gauge", "Attempts under way.", ("model",))
 ESTIMATED = Family(
     "gateway_usage_estimated_total",
@@ -124,6 +130,12 @@ UNPRICED = Family(
 )
 LINES_DROPPED = Family(
     "gateway_stream_lines_dropped_total", "counter", "Lines of streams left out because they were not JSON.", ("model",)
+)
+BREAKER = Family(
+    "gateway_breaker_state",
+    "gauge",
+    "Whether requests may go to a replica: 0 closed (they may), 1 half-open (one at a time), 2 open (none).",
+    ("model", "endpoint"),
 )
 LEDGER_DEPTH = Family("gateway_ledger_queue_depth", "gauge", "Requests waiting to be written to the ledger.")
 LEDGER_FAILURES = Family(
@@ -158,10 +170,12 @@ FAMILIES: Final[Mapping[str, Family]] = {
         CAPACITY,
         ATTEMPTS,
         FALLBACKS,
+        HEDGES,
         IN_FLIGHT,
         ESTIMATED,
         UNPRICED,
         LINES_DROPPED,
+        BREAKER,
         LEDGER_DEPTH,
         LEDGER_FAILURES,
         LEDGER_DROPPED,

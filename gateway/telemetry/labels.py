@@ -48,6 +48,7 @@ class LabelSets(NamedTuple):
     providers: frozenset[str]
     teams: frozenset[str]
     pairs: tuple[Pair, ...] = ()  # in the order of the file; asleep models are not among them
+    replicas: tuple[tuple[str, str], ...] = ()  # model and endpoint
     capacity: Mapping[str, int] = {}  # self-hosted model -> nano-USD an hour
     config_hash: str = ""
 
@@ -65,6 +66,7 @@ class LabelSets(NamedTuple):
             providers=frozenset(config.providers),
             teams=config.teams,
             pairs=tuple(pairs),
+            replicas=tuple((m.name, replica.name) for m in awake.values() for replica in m.replicas),
             capacity={m.name: m.price.machine.nano_usd_per_hour for m in awake.values() if m.price and m.price.machine},
             config_hash=config.hash,
         )
@@ -101,10 +103,13 @@ def initial_series(sets: LabelSets) -> dict[str, dict[Labels, None]]:
         route, model, provider = [pair.route], [pair.model], [pair.provider]
         add(families.DURATION, route, model, ("false", "true"))
         add(families.FIRST_TOKEN, route, model)
+        add(families.HEDGES, route, ("false", "true"))
         for family in (families.PER_TOKEN, families.ESTIMATED, families.UNPRICED, families.LINES_DROPPED):
             add(family, model)
         add(families.IN_FLIGHT, model)
         add(families.ATTEMPTS, model, provider, RESULTS)
+    for model_name, endpoint in sets.replicas:
+        add(families.BREAKER, [model_name], [endpoint])
     for pair, task, team in itertools.islice(_combinations(sets), MOST_COMBINATIONS):
         place = ([pair.route], [task])
         add(families.REQUESTS, *place, [pair.model], [pair.provider], [team], OUTCOMES)

@@ -16,6 +16,7 @@ from gateway import __version__
 from gateway.core.record import AttemptRecord, Record
 from gateway.telemetry import families
 from gateway.telemetry.events import (
+    BreakerChanged,
     ConfigReloaded,
     Event,
     LedgerState,
@@ -31,7 +32,11 @@ from gateway.wire import CODEC
 Cell = list[int]
 """[value], or of a histogram the counts by bucket (not cumulative, the last is +Inf) and then the sum."""
 
+HEDGE = "hedge"  # the reason of a second attempt that was made because the first was slow
+NO_FALLBACK = frozenset({"first", "retry", HEDGE})  # reasons that are no failure of another model
+
 STREAM = {False: "false", True: "true"}
+BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
 
 
 class Series:
@@ -133,6 +138,9 @@ class Metrics:
                 self._cell(families.RELOADS, result)[0] += 1
             case LedgerState():
                 self._ledger_state(event)
+            case BreakerChanged(model, endpoint, state):
+                if model in self._models:
+                    self._gauge(families.BREAKER, model, endpoint)[0] = BREAKER_STATES[state]
 
     def _request(self, record: Record) -> None:
         key = (record.route, record.task, record.model, record.provider, record.team, record.outcome, record.stream)
@@ -213,8 +221,11 @@ class Metrics:
         return at
 
     def _fallbacks(self, route: str, attempts: tuple[AttemptRecord, ...]) -> None:
+        for attempt in attempts:
+            if attempt.reason == HEDGE:
+                self._cell(families.HEDGES, route, "true" if attempt.result == "ok" else "false")[0] += 1
         for left, taken in itertools.pairwise(attempts):
-            if left.model != taken.model:
+            if left.model != taken.model and taken.reason not in NO_FALLBACK:
                 origin, target = self._models.get(left.model, OTHER), self._models.get(taken.model, OTHER)
                 self._cell(families.FALLBACKS, route, origin, target, taken.reason)[0] += 1
 

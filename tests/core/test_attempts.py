@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.attempts import RETRIED, Fail, Past, Step, Try, Wait, next_step
+from gateway.core.attempts import RETRIED, Continue, Fail, Past, Step, Try, Wait, next_step
 from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
 from gateway.core.routing import Model, Plan, Target, Timeouts
 from gateway.core.tasks import Task
@@ -228,3 +228,63 @@ def test_any_history_ends(
         now += takes
         history.append(Past(move.target, kind, "", now, None, retry_after, committed))
     assert str(len(history)) + ". " in move.message or not history
+
+
+# --- after commit, and targets that were not even tried
+
+PREFILL = frozenset({"prefill"})
+
+
+def goes_on(targets: int = 2, *, able: tuple[int, ...] = (0, 1, 2), **changes: object) -> Plan:
+    """A plan of a route that says `mid_stream: continue`; `able`: the targets that support prefill."""
+    base = plan(targets, mid_stream="continue", retries=2, **changes)
+    changed = (
+        target._replace(model=target.model._replace(supports=PREFILL if index in able else frozenset()))
+        for index, target in enumerate(base.targets)
+    )
+    return base._replace(targets=tuple(changed))
+
+
+def broke_off(kind: Kind = K.STREAM_CUT, target: int = 0, **more: object) -> Past:
+    return failed(kind, target, committed=True, **{"resumable": True, **more})
+
+
+AFTER_COMMIT: list[tuple[str, Plan, list[Past], Step | str]] = [
+    ("the next target goes on", goes_on(), [broke_off()], Continue(1, "stream_cut")),
+    ("also after a stall", goes_on(), [broke_off(K.TIMEOUT)], Continue(1, "timeout")),
+    ("one that cannot is passed over", goes_on(3, able=(2,)), [broke_off()], Continue(2, "stream_cut")),
+    ("nobody can", goes_on(3, able=(0,)), [broke_off()], "broke off"),
+    ("never on the same target", goes_on(1), [broke_off()], "broke off"),
+    ("not where it cannot be resumed", goes_on(), [broke_off(resumable=False)], "broke off"),
+    ("not where the route says error", plan(3), [broke_off()], "broke off"),
+    ("not for a kind without fallback", goes_on(fallback_on=frozenset({K.CONNECT})), [broke_off()], "broke off"),
+    ("not beyond max_attempts", goes_on(max_attempts=1), [broke_off()], "broke off"),
+    ("and on, when that one breaks off", goes_on(3), [broke_off(), broke_off(target=1)], Continue(2, "stream_cut")),
+    ("to the end", goes_on(2), [broke_off(), broke_off(target=1)], "broke off"),
+    ("a model that was not tried goes to the next", plan(), [failed(K.CONNECT, skipped="open")], Try(1, "connect")),
+    ("and costs no attempt", plan(max_attempts=1), [failed(K.CONNECT, skipped="open")], Try(1, "connect")),
+    ("nor a retry", plan(1), [failed(K.CONNECT, skipped="open")], "qwen: not tried: open"),
+]
+
+
+@pytest.mark.parametrize(("what", "plan", "history", "expected"), AFTER_COMMIT, ids=[row[0] for row in AFTER_COMMIT])
+def test_after_commit(what: str, plan: Plan, history: list[Past], expected: Step | str) -> None:
+    found = step(plan, *history)
+    if isinstance(expected, str):
+        assert isinstance(found, Fail), what
+        assert expected in found.message
+    else:
+        assert found == expected
+
+
+def test_no_fallback_does_not_continue_elsewhere() -> None:
+    assert isinstance(step(goes_on(), broke_off(), no_fallback=True), Fail)
+
+
+@pytest.mark.parametrize("kind", [K.CONTEXT_LENGTH, K.CONTENT_FILTER])
+def test_another_replica_cannot_cure_what_is_the_models(kind: Kind) -> None:
+    base = plan(3, fallback_on=frozenset(Kind))
+    first, _, other = base.targets
+    twice = base._replace(targets=(first, first, other))
+    assert step(twice, failed(kind)) == Try(2, kind.value)
+    assert step(twice, failed(K.ACCOUNT)) == Try(1, "account"), "each replica has its own key"

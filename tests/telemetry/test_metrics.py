@@ -142,7 +142,9 @@ def naive(made: Iterable[Record]) -> Counter[tuple[str, frozenset[tuple[str, str
                 add("gateway_tokens_total", getattr(a.usage, kind), **where, type=kind)
             if a.usage.estimated:
                 add("gateway_usage_estimated_total", 1, model=a.model)
-            if before and before.model != a.model:
+            if a.reason == "hedge":
+                add("gateway_hedges_total", 1, route=r.route, won=str(a.result == "ok").lower())
+            if before and before.model != a.model and a.reason not in ("first", "retry", "hedge"):
                 add("gateway_fallbacks_total", 1, route=r.route, from_=before.model, to=a.model, reason=a.reason)
     return +total
 
@@ -156,6 +158,7 @@ COUNTED = (
     *("gateway_requests_total", "gateway_rejections_total", "gateway_tokens_total", "gateway_cost_usd_total"),
     *("gateway_baseline_cost_usd_total", "gateway_savings_usd_total", "gateway_extra_cost_usd_total"),
     *("gateway_attempts_total", "gateway_fallbacks_total", "gateway_usage_estimated_total"),
+    "gateway_hedges_total",
     *("gateway_unpriced_requests_total", "gateway_stream_lines_dropped_total", "gateway_overhead_seconds_count"),
     *("gateway_request_duration_seconds_count", "gateway_time_to_first_token_seconds_count"),
 )

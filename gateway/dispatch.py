@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from gateway.admission import Admission
 from gateway.core.attempts import Continue, Past, Try
 from gateway.core.call import Json
+from gateway.core.failures import Kind
 from gateway.core.hedging import Hedging, hedging
 from gateway.core.resume import Partial, read_partial
 from gateway.core.routing import Plan, Target
 from gateway.exchange import Client, Exchange, Race, Surroundings
 from gateway.flight import Flight
+from gateway.health import Watch
 from gateway.pace import Pace
 from gateway.providers.base import Provider
 from gateway.telemetry.events import Event, RequestEnded, RequestStarted
@@ -21,25 +24,28 @@ from gateway.telemetry.events import Event, RequestEnded, RequestStarted
 HEDGE = "hedge"  # the reason of a second attempt that was made because the first was slow
 
 
-class Means(NamedTuple):
-    """What attempts are made with."""
+class Shared(NamedTuple):
+    """What outlives a reload: calls under the old and the new configuration use the same."""
 
-    providers: Mapping[str, Provider]
     emit: Callable[[Event], None]
     json: Json
-    in_flight: dict[str, int]  # by model, and by "model@replica" for models with several; outlives a reload
+    in_flight: dict[str, int]  # by model, and by "model@replica" for models with several
     pace: Pace
+    health: Watch
+    admission: Admission
 
 
 class Dispatcher:
     """Makes attempts. What failed comes back as history for `next_step`; nothing does when the client is served."""
 
-    def __init__(self, means: Means) -> None:
-        self._providers = means.providers
-        self._emit = means.emit
-        self._json = means.json
-        self._in_flight = means.in_flight
-        self._pace = means.pace
+    def __init__(self, providers: Mapping[str, Provider], shared: Shared) -> None:
+        self._providers = providers
+        self._emit = shared.emit
+        self._json = shared.json
+        self._in_flight = shared.in_flight
+        self._pace = shared.pace
+        self._health = shared.health
+        self._admission = shared.admission
 
     async def dispatch(self, plan: Plan, step: Try | Continue, flight: Flight, client: Client) -> list[Past]:
         """The failures, in the order of their ends; empty: the client has been answered."""
@@ -63,8 +69,22 @@ class Dispatcher:
         return _listed(await self._attempt(plan, step, flight, _Given(client)))
 
     async def _attempt(self, plan: Plan, step: Try | Continue, flight: Flight, given: _Given) -> Past | None:
-        """One try of one target. None: the client has been answered. Otherwise how it failed."""
+        """One try of one target. None: the client has been answered. Otherwise how it failed, or was not tried."""
         target = plan.targets[step.target]
+        model, replica = target.model, target.replica.name
+        committed = given.partial is not None
+        last = step.target + 1 >= len(plan.targets)
+        if busy := await self._admission.enter_model(model, wait=last and step.reason != HEDGE):
+            return _not_tried(step, Kind.RATE_LIMITED, busy, committed=committed)
+        try:
+            if blocked := self._health.enter(model.name, replica):
+                return _not_tried(step, Kind.CONNECT, blocked, committed=committed)
+            return await self._exchange(step, target, flight, given)
+        finally:
+            self._admission.leave_model(model.name)
+
+    async def _exchange(self, step: Try | Continue, target: Target, flight: Flight, given: _Given) -> Past | None:
+        """Talks to the upstream, and tells everybody who counts."""
         name = target.model.name
         provider = self._providers[target.replica.provider or target.model.provider]
         exchange = Exchange(flight, step, Surroundings(provider, given.client, self._json, given.race, given.partial))
@@ -73,6 +93,7 @@ class Dispatcher:
         try:
             return await exchange.talk()
         finally:
+            self._health.report(name, target.replica.name, exchange.result, exchange.retry_after)
             self._count(target, -1)
             self._emit(RequestEnded(name))
 
@@ -136,6 +157,11 @@ class _Given(NamedTuple):
     client: Client
     race: Race | None = None
     partial: Partial | None = None
+
+
+def _not_tried(step: Try | Continue, kind: Kind, reason: str, *, committed: bool) -> Past:
+    """`kind` tells the policy what it comes to: no capacity, or nobody there."""
+    return Past(step.target, kind, reason, time.monotonic(), committed=committed, resumable=committed, skipped=reason)
 
 
 def _listed(failure: Past | None) -> list[Past]:

@@ -9,24 +9,24 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
+from gateway.admission import RETRY_AFTER
 from gateway.config.types import Config
 from gateway.core.attempts import Continue, Fail, Try, Wait, next_step
-from gateway.core.call import Call, Json, Principal
+from gateway.core.call import Call, Principal
 from gateway.core.explain import explain
 from gateway.core.failures import Kind
 from gateway.core.routing import Plan, Signals, plan
 from gateway.core.tasks import classify
-from gateway.dispatch import Dispatcher, Means
-from gateway.errors import GatewayError, RequestError, RouteExhausted
+from gateway.dispatch import Dispatcher, Shared
+from gateway.errors import GatewayError, Overloaded, RequestError, RouteExhausted
 from gateway.exchange import Client, relay
 from gateway.flight import Flight, Request
-from gateway.pace import Pace
 from gateway.providers.base import Provider
 from gateway.stores.base import Ledger
-from gateway.telemetry.events import Event, RequestFinished
+from gateway.telemetry.events import RequestFinished
 
 # Kinds that say something about the request itself: where no target is left, the client sees the upstream's own words.
 RELAYED = frozenset({Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTER})
@@ -38,10 +38,7 @@ class Parts(NamedTuple):
     config: Config
     providers: Mapping[str, Provider]
     ledger: Ledger
-    emit: Callable[[Event], None]
-    json: Json
-    in_flight: dict[str, int]  # by model and by replica; outlives a reload, as does
-    pace: Pace
+    shared: Shared
 
 
 class Engine:
@@ -49,18 +46,19 @@ class Engine:
 
     def __init__(self, parts: Parts) -> None:
         self.config = parts.config
-        self._dispatcher = Dispatcher(Means(parts.providers, parts.emit, parts.json, parts.in_flight, parts.pace))
+        self._shared = parts.shared
+        self._dispatcher = Dispatcher(parts.providers, parts.shared)
         self._ledger = parts.ledger
-        self._emit = parts.emit
-        self._json = parts.json
-        self._in_flight = parts.in_flight
         self._dice = random.Random()  # noqa: S311 - for jitter and weights, not for secrets
 
     async def run(self, call: Call, flight: Flight, client: Client) -> None:
         """Serves one call. Every error is answered; only cancellation (the client hung up) comes out."""
         flight.call = call
+        admitted = False
         try:
             await self._ledger.room()
+            await self._shared.admission.enter()
+            admitted = True
             flight.plan = self._decide(call, flight.principal)
             if call.hints.dry_run:
                 await self._explain(flight.plan, flight, client)
@@ -72,6 +70,8 @@ class Engine:
         except GatewayError as error:
             await self._fail(flight, client, error)
         finally:
+            if admitted:
+                self._shared.admission.leave()
             self._finish(flight)
 
     def begin(self, request: Request, principal: Principal) -> Flight:
@@ -88,11 +88,13 @@ class Engine:
     def _decide(self, call: Call, principal: Principal) -> Plan:
         rules = self.config.rules
         task = classify(call, rules.tasks, known=rules.known_tasks)
-        return plan(rules, call, task, principal, Signals(self._in_flight, self._dice.random()))
+        shared = self._shared
+        signals = Signals(shared.in_flight, self._dice.random(), shared.health.view())
+        return plan(rules, call, task, principal, signals)
 
     async def _explain(self, plan: Plan, flight: Flight, client: Client) -> None:
         assert flight.call is not None
-        body = self._json.dumps(explain(flight.call, plan, flight.principal))
+        body = self._shared.json.dumps(explain(flight.call, plan, flight.principal))
         flight.outcome, flight.status = "ok", 200
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await client.start(200, flight.headers() + headers)
@@ -125,6 +127,8 @@ class Engine:
         if last is not None and last.kind in RELAYED and flight.refusal is not None and not last.committed:
             await relay(flight, client, flight.refusal)
             return
+        if end.code == Overloaded.code:
+            raise Overloaded(end.message, retry_after=RETRY_AFTER)
         raise RouteExhausted(end.message, status=end.status, code=end.code)
 
     async def _fail(self, flight: Flight, client: Client, error: GatewayError) -> None:
@@ -147,7 +151,7 @@ class Engine:
         record = flight.record(time.monotonic(), self.config.hash)
         if keep:
             self._ledger.put(record)
-        self._emit(RequestFinished(record))
+        self._shared.emit(RequestFinished(record))
 
 
 def _rejection(error: GatewayError) -> str:
@@ -162,4 +166,4 @@ def _rejection(error: GatewayError) -> str:
             431: "too_large",
         }
         return reasons.get(error.status, "invalid")
-    return error.code or "internal"
+    return "overload" if isinstance(error, Overloaded) else error.code or "internal"

@@ -98,7 +98,8 @@ class Exchange:
         self._total = flight.plan.total
         self._booked = self.started  # up to here the time has been booked as the upstream's or ours
         self._status = 0
-        self._retry_after: float | None = None
+        self.retry_after: float | None = None  # seconds, as the upstream asked
+        self.result = "cancelled"  # how it ended, as in AttemptRecord
         self._first_token: float | None = None
         self._awaiting = ""
         self._limit = 0.0
@@ -290,7 +291,7 @@ class Exchange:
         headers = upstream.headers
         self.seen.upstream_request_id = (headers.get("x-request-id") or headers.get("request-id") or "")[:128]
         if upstream.status >= 400:
-            self._retry_after = retry_after(headers, time.time())
+            self.retry_after = retry_after(headers, time.time())
 
     def _book(self) -> None:
         """Books the time since the last booking as not ours: the upstream's, or the client's."""
@@ -306,6 +307,7 @@ class Exchange:
         self.flight.error_told = tap.error_passed
 
     def _end(self, result: str, *, detail: str = "") -> AttemptRecord:
+        self.result = result
         purpose = "hedge" if self._lost() else "answer" if self.committed or result in _ANSWERS else "retry"
         end = AttemptEnd(
             result, self.reason, purpose, self._status, self.started, self._first_token, detail, self.committed
@@ -321,7 +323,7 @@ class Exchange:
             detail=detail,
             ended=time.monotonic(),
             status=self._status or None,
-            retry_after=self._retry_after,
+            retry_after=self.retry_after,
             committed=self.committed,
             resumable=self.committed and self._keep,
         )

@@ -8,15 +8,14 @@ import time
 from collections.abc import Callable, Mapping
 
 from gateway.config.types import Config, ProviderConfig
+from gateway.dispatch import Shared
 from gateway.engine import Engine, Parts
 from gateway.errors import ConfigError
-from gateway.pace import Pace
 from gateway.providers.base import Provider
 from gateway.providers.registry import PROVIDERS
 from gateway.stores.base import Ledger
 from gateway.stores.registry import open_ledger
-from gateway.telemetry.events import ConfigReloaded, Event
-from gateway.wire import CODEC
+from gateway.telemetry.events import ConfigReloaded
 
 log = logging.getLogger("gateway")
 
@@ -40,11 +39,10 @@ class Runtime:
 class Gateway:
     """Holds the runtime in force. `enter` and `leave` frame every call, so that a reload can drain the old one."""
 
-    def __init__(self, config: Config, emit: Callable[[Event], None], make_local: MakeProvider) -> None:
-        self._emit = emit
+    def __init__(self, config: Config, make_local: MakeProvider, shared: Shared) -> None:
         self._make_local = make_local
-        self._in_flight: dict[str, int] = {}
-        self._pace = Pace()
+        self._shared = shared
+        shared.admission.configure(config.rules.models)
         self._retiring: set[asyncio.Task[None]] = set()
         self.runtime = self._build(config, open_ledger(config.ledger, config.on_full))
 
@@ -71,6 +69,7 @@ class Gateway:
         same_ledger = (config.ledger, config.on_full) == (old.config.ledger, old.config.on_full)
         ledger = old.ledger if same_ledger else open_ledger(config.ledger, config.on_full)
         self.runtime = self._build(config, ledger)
+        self._shared.admission.configure(config.rules.models)
         self._retire(old, close_ledger=not same_ledger)
 
     def reload(self, load: Callable[[], Config]) -> ConfigReloaded | None:
@@ -103,7 +102,7 @@ class Gateway:
             if not provider.disabled:
                 make = self._make_local if provider.dialect == "local" else PROVIDERS[provider.dialect]
                 providers[name] = make(provider)
-        engine = Engine(Parts(config, providers, ledger, self._emit, CODEC, self._in_flight, self._pace))
+        engine = Engine(Parts(config, providers, ledger, self._shared))
         return Runtime(config, providers, engine, ledger)
 
     def _retire(self, runtime: Runtime, *, close_ledger: bool) -> None:

@@ -83,7 +83,7 @@ def next_step(
         return Try(0, "first")
     last = history[-1]
     attempts = sum(not past.skipped for past in history)
-    if last.kind not in plan.fallback_on or attempts >= plan.max_attempts:
+    if (last.kind not in plan.fallback_on and not last.skipped) or attempts >= plan.max_attempts:
         return _fail(plan, history)
     other = None if no_fallback else _next_target(plan, history)
     if last.committed:
@@ -130,6 +130,8 @@ def _pause(plan: Plan, history: Sequence[Past], roll: float, *, has_alternative:
 def _fail(plan: Plan, history: Sequence[Past], *, out_of_time: bool = False) -> Fail:
     if out_of_time or (history and history[-1].kind is Kind.TIMEOUT):
         status, code = 504, "upstream_timeout"
+    elif all(past.skipped and past.kind is Kind.RATE_LIMITED for past in history):
+        status, code = 503, "overloaded"
     elif all(past.kind in _NO_CAPACITY for past in history):
         status, code = 503, "no_healthy_upstream"
     else:

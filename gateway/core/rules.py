@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
 from gateway.core.pricing import Price
@@ -93,6 +93,16 @@ class Standing(NamedTuple):
 
     blocked: str = ""  # why it must not be tried now: "breaker open: 5 failures in a row"; empty: it may be
     share: float = 1.0  # of its usual traffic it should get; below 1 while it starts slowly after a recovery
+    retry_after: float = 0.0  # seconds until it may be tried, where it is blocked
+
+
+class Kept(Protocol):
+    """Who served conversations before, by `sticky.conversation_key`; a dict will do."""
+
+    def get(self, key: bytes, /) -> tuple[str, str] | None: ...
+
+
+_NOTHING_KEPT: Mapping[bytes, tuple[str, str]] = {}
 
 
 class Signals(NamedTuple):
@@ -101,7 +111,7 @@ class Signals(NamedTuple):
     in_flight: Mapping[str, int] = {}  # by model name, and by "model@replica" for models with several
     roll: float = 0.0  # uniform in [0, 1): the dice for `weighted`
     standing: Mapping[tuple[str, str], Standing] = {}  # by (model, replica); absent: fine
-    kept: tuple[str, str] | None = None  # (model, replica) that this conversation was served by before
+    kept: Kept = _NOTHING_KEPT  # conversation -> (model, replica)
 
 
 class Target(NamedTuple):

@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 
+from gateway.admission import Admission
 from gateway.config.types import Config
+from gateway.dispatch import Shared
+from gateway.health import Watch
+from gateway.pace import Pace
 from gateway.stores.base import Ledger
 from gateway.telemetry.events import Event, LedgerState
 from gateway.telemetry.labels import LabelSets
 from gateway.telemetry.log import Format, Log
 from gateway.telemetry.metrics import Metrics
+from gateway.wire import CODEC
 
 
 def open_log(format: Format) -> Log:
@@ -39,3 +44,8 @@ class Observer:
 
     def look_at(self, ledger: Ledger) -> None:
         self.metrics.observe(LedgerState(ledger.depth, ledger.failures, ledger.dropped))
+
+
+def shared(observer: Observer, health: Watch, admission: Admission) -> Shared:
+    """What a process's calls share, whatever the configuration."""
+    return Shared(observer.emit, CODEC, {}, Pace(), health, admission)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from gateway.admission import Admission
 from gateway.config.load import load
 from gateway.config.types import Config
 from gateway.config.watch import changes
+from gateway.health import Health
 from gateway.runtime import Gateway
 from gateway.server.app import PublicApp
 from gateway.server.listener import listener
 from gateway.server.locals import LocalModels
-from gateway.server.observe import Observer
+from gateway.server.observe import Observer, shared
 from gateway.server.ops import ops_app
 from gateway.server.options import Options, Sockets
 from gateway.server.signals import Signals
@@ -29,7 +31,9 @@ async def serve_single(options: Options, config: Config, lines: Log, sockets: So
     observer = Observer(lines)
     observer.configure(config)
     models = LocalModels()
-    gateway = Gateway(config, observer.emit, models.provider)
+    health = Health(observer.emit)
+    health.configure(config)
+    gateway = Gateway(config, models.provider, shared(observer, health, Admission()))
     draining = False
 
     front = listener(PublicApp(gateway, options.max_body), drain_timeout=options.drain_timeout)

@@ -13,13 +13,15 @@ from pathlib import Path
 
 import uvloop
 
+from gateway.admission import Admission
 from gateway.config.load import load
+from gateway.health import Health
 from gateway.runtime import Gateway
 from gateway.server.app import PublicApp
 from gateway.server.control import CONFIG, LOCAL, METRICS, READY, Control
 from gateway.server.listener import listener
 from gateway.server.locals import SharedModels
-from gateway.server.observe import Observer, open_log
+from gateway.server.observe import Observer, open_log, shared
 from gateway.server.options import Options
 from gateway.server.single import reload
 from gateway.telemetry.log import Log
@@ -43,7 +45,9 @@ async def work(options: Options, lines: Log, public: socket.socket, control_sock
     observer = Observer(lines)
     observer.configure(config)
     models = SharedModels()
-    gateway = Gateway(config, observer.emit, models.provider)
+    health = Health(observer.emit)
+    health.configure(config)
+    gateway = Gateway(config, models.provider, shared(observer, health, Admission()))
 
     async def obey() -> None:
         async for kind, payload in frames:

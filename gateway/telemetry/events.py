@@ -40,4 +40,13 @@ class LedgerState(NamedTuple):
     dropped: int
 
 
-Event = RequestStarted | RequestEnded | RequestFinished | ConfigReloaded | LedgerState
+class BreakerChanged(NamedTuple):
+    """The breaker of a model's replica is in another state. One process tells: the one that holds the breakers."""
+
+    model: str
+    endpoint: str
+    state: str  # closed | half_open | open
+    reason: str  # for people, no content
+
+
+Event = RequestStarted | RequestEnded | RequestFinished | ConfigReloaded | LedgerState | BreakerChanged

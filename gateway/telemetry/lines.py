@@ -11,6 +11,7 @@ import re
 
 from gateway.core.pricing import NANO_PER_USD, dollars
 from gateway.core.record import AttemptRecord, Record
+from gateway.telemetry.events import BreakerChanged
 from gateway.wire import CODEC
 
 LONGEST = 200  # characters of any one string of a request
@@ -65,6 +66,10 @@ class JsonLines:
         level = "info" if result == "ok" else "error"
         return _json({"time": stamp(at), "level": level, "event": "reload", "result": result, "config": config})
 
+    def breaker(self, at: float, change: BreakerChanged) -> str:
+        fields = {"time": stamp(at), "level": _breaker_level(change), "event": "breaker", **change._asdict()}
+        return _json({**fields, "reason": clean(change.reason)})
+
     def message(self, at: float, level: str, logger: str, message: str) -> str:
         text = clean(message, LONGEST_MESSAGE)
         return _json({"time": stamp(at), "level": level, "event": "message", "logger": logger, "message": text})
@@ -97,10 +102,19 @@ class TextLines:
     def reload(self, at: float, result: str, config: str) -> str:
         return f"{_head(at, 'info' if result == 'ok' else 'error')}reload {result} config={config}\n"
 
+    def breaker(self, at: float, change: BreakerChanged) -> str:
+        model, endpoint, state, reason = change
+        where = f"model={_word(model)} endpoint={_word(endpoint)}"
+        return f"{_head(at, _breaker_level(change))}breaker {state} {where} reason={_word(reason)}\n"
+
     def message(self, at: float, level: str, logger: str, message: str) -> str:
         """Of several lines, all but the first are indented: none can pass for an entry of its own."""
         lines = [clean(line) for line in message[:LONGEST_MESSAGE].split("\n")]
         return f"{_head(at, level)}{logger}: {INDENT.join(lines)}\n"
+
+
+def _breaker_level(change: BreakerChanged) -> str:
+    return "warning" if change.state == "open" else "info"
 
 
 def _placed(r: Record) -> tuple[tuple[str, str], ...]:

@@ -1,4 +1,4 @@
-"""One structured line for each request and each reload, as text for people or as JSON. Never content; keys by name.
+"""One structured line for each request, each reload and each change of a breaker, as text for people or as JSON. Never content; keys by name.
 
 Lines are formatted (`lines.py`) and written by a thread, from a bounded queue: a full pipe or a slow disk behind stderr
 never holds up a request. What finds no place is left out, counted, and said in the next line that does.
@@ -13,11 +13,11 @@ import time
 from collections import deque
 from typing import BinaryIO, Literal
 
-from gateway.telemetry.events import ConfigReloaded, Event, RequestFinished
+from gateway.telemetry.events import BreakerChanged, ConfigReloaded, Event, RequestFinished
 from gateway.telemetry.lines import JsonLines, TextLines
 
 Format = Literal["text", "json"]
-Entry = RequestFinished | ConfigReloaded | logging.LogRecord
+Entry = RequestFinished | ConfigReloaded | BreakerChanged | logging.LogRecord
 
 
 class Log:
@@ -43,7 +43,7 @@ class Log:
         """Never blocks and never raises."""
         if isinstance(event, RequestFinished):
             self._put(event.record.started + event.record.duration, event)
-        elif isinstance(event, ConfigReloaded):
+        elif isinstance(event, ConfigReloaded | BreakerChanged):
             self._put(time.time(), event)
 
     def handler(self) -> logging.Handler:
@@ -94,6 +94,8 @@ class Log:
                 return self._lines.request(at, record)
             case ConfigReloaded(result, hash):
                 return self._lines.reload(at, result, hash)
+            case BreakerChanged():
+                return self._lines.breaker(at, entry)
             case logging.LogRecord():
                 return self._lines.message(at, entry.levelname.lower(), entry.name, _message(entry))
 

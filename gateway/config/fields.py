@@ -203,6 +203,7 @@ Weight: TypeAlias = Annotated[Decimal, *_numeric(0, 1_000_000)]
 Tokens: TypeAlias = Annotated[int, *_whole(1, 1_000_000_000)]
 Retries: TypeAlias = Annotated[int, *_whole(0, 10)]
 Attempts: TypeAlias = Annotated[int, *_whole(1, 50)]
+InFlight: TypeAlias = Annotated[int, *_whole(1, 1_000_000)]
 Threads: TypeAlias = Annotated[int, *_whole(1, 256)]
 Parallel: TypeAlias = Annotated[int, *_whole(1, 64)]
 LocalContext: TypeAlias = Annotated[int, *_whole(256, 8192)]  # SmolLM2 was trained on 8,192 tokens

@@ -65,6 +65,7 @@ class Models:
             set=plain({**(defaults.set or {}), **(written.set or {})}),
             drop=frozenset((*(defaults.drop or ()), *(written.drop or ()))),
             timeouts=timeouts(written.timeout),
+            max_in_flight=first(written.max_in_flight, defaults.max_in_flight, None),
             disabled=written.model.why if isinstance(written.model, Missing) else provider.disabled,
             prices=self._wildcard_prices(provider) if wildcard and price is None and hosting == "api" else {},
         )

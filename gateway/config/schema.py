@@ -171,6 +171,11 @@ class ModelTraits(Shape):
     set: dict[str, Any] | None = Field(default=None, description="Merged into each body; wins over the client.")
     drop: list[f.Text] | None = Field(default=None, description="Members removed from each request's body.")
     timeout: Timeouts | None = Field(default=None, description="Limits in time for requests to this model.")
+    max_in_flight: f.InFlight | None = Field(
+        default=None,
+        description="Requests to the model at a time, over all workers and endpoints. Where it is full, the route's "
+        "next model is tried; with none left the request waits for up to 1s, then gets 503.",
+    )
 
 
 class Model(ModelTraits):

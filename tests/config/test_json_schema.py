@@ -35,6 +35,7 @@ CONTRACT = """
         price: {gpu_hour_usd: 2.40, gpus: 1, tokens_per_second: {input: 20000, output: 2400}}
         context_window: 131072
         max_output_tokens: 8192
+        max_in_flight: 64
         supports: [tools, json_schema, reasoning, prefill]
         set: {chat_template_kwargs: {enable_thinking: false}}
         drop: [logit_bias]
@@ -96,7 +97,9 @@ def test_the_contract_s_example(tmp_path: Path) -> None:
     text = textwrap.dedent(CONTRACT)
     assert [error.message for error in VALIDATOR.iter_errors(parsed(text))] == []
     (tmp_path / "routes.yaml").write_text(text)
-    assert load(tmp_path / "routes.yaml", {}).rules.routes[0].name == "support"
+    rules = load(tmp_path / "routes.yaml", {}).rules
+    assert rules.routes[0].name == "support"
+    assert (rules.models["qwen"].max_in_flight, rules.models["gpt"].max_in_flight) == (64, None)
 
 
 @pytest.mark.parametrize("text", ["keys:", "tasks:", "routes:", "stores:", "defaults:"])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests import replies
+from tests.e2e.conftest import SECRET
 from tests.servers import Gateway, until
 from tests.upstream import STALL, Gate, Reply, Upstream
 
@@ -43,22 +46,56 @@ STREAMED = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("kind", "reply", "stream"),
+CASES = (
     [(kind, reply, stream) for kind, reply in KINDS for stream in (False, True)]
     + [(kind, reply, False) for kind, reply in PLAIN]
-    + [(kind, reply, True) for kind, reply in STREAMED],
+    + [(kind, reply, True) for kind, reply in STREAMED]
+)
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, routes: str) -> Iterator[Gateway]:
+    """A fresh one for each test: a model that failed in one must not be left alone in the next."""
+    with Gateway(tmp_path, routes, env={"UP_KEY": SECRET}) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory, routes: str) -> Iterator[Gateway]:
+    """One for all cases, with a model and a route for each."""
+    models = "".join(f"  a{n}: {{provider: up, model: a{n}-up, price: unmetered}}\n" for n in range(len(CASES)))
+    pairs = "".join(PAIR.replace("NUMBER", str(n)) for n in range(len(CASES)))
+    written = routes.replace("models:\n", "models:\n" + models).replace("routes:\n", "routes:\n" + pairs)
+    with Gateway(tmp_path_factory.mktemp("cases"), written, env={"UP_KEY": SECRET}) as started:
+        yield started
+
+
+PAIR = """
+  - name: pairNUMBER
+    match: {model: pairNUMBER}
+    use: [aNUMBER]
+    fallback: [b]
+    retries: 0
+    timeout: {attempt: 500ms, first_token: 500ms, idle: 500ms, total: 5s}
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "reply", "stream"),
+    [(number, *case) for number, case in enumerate(CASES)],
     ids=lambda value: value.__qualname__.split(".")[0] if callable(value) else str(value),
 )
-def test_the_fallback_answers(gateway: Gateway, upstream: Upstream, kind: str, reply: Reply, stream: bool) -> None:
-    upstream.script("a-up", reply)
-    answer = gateway.chat("pair", stream=stream)
+def test_the_fallback_answers(
+    cases: Gateway, upstream: Upstream, number: int, kind: str, reply: Reply, stream: bool
+) -> None:
+    upstream.script(f"a{number}-up", reply)
+    answer = cases.chat(f"pair{number}", stream=stream)
     assert answer.status_code == 200
     assert "Hello" in answer.text
     assert answer.headers["x-gateway-model"] == "b"
     assert answer.headers["x-gateway-attempts"] == "2"
     assert answer.headers["x-gateway-fallback-reason"] == kind
-    assert [request.model for request in upstream.requests] == ["a-up", "b-up"]
+    assert [request.model for request in upstream.requests] == [f"a{number}-up", "b-up"]
 
 
 def test_connect(gateway: Gateway, upstream: Upstream) -> None:

@@ -94,7 +94,7 @@ class Engine:
 
     async def _explain(self, plan: Plan, flight: Flight, client: Client) -> None:
         assert flight.call is not None
-        body = self._shared.json.dumps(explain(flight.call, plan, flight.principal))
+        body = self._shared.json.dumps(explain(flight.call, plan, flight.principal, self._shared.health.view()))
         flight.outcome, flight.status = "ok", 200
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await client.start(200, flight.headers() + headers)

@@ -1,6 +1,6 @@
 """How the replicas of every model stand: the breakers of `core.breaker`, held together for one machine.
 
-One process holds them (`Health`: the gateway itself, or the parent of its workers) and is the one that tells of changes.
+One process holds them (`Health`: the gateway itself, or the parent of its workers) and alone tells of changes.
 A worker has a copy with the same three methods, `Watch` (`server/sharing.py`). While everything is fine, all three cost
 next to nothing: no state is made, only a number counted.
 """
@@ -174,7 +174,7 @@ class Health:
             entry.good = 0
 
     def _put(self, key: Key, entry: Entry, state: Breaker) -> None:
-        """The only place where a breaker changes: tells of it, and keeps what depends on it."""
+        """Changes a breaker, tells of it, and keeps what depends on it."""
         before, now = entry.state, self._clock()
         if state is before and entry.clean:
             return

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gateway.core.call import Call, Principal
+from gateway.core.health import health_of
 from gateway.core.pricing import Price, dollars
 from gateway.core.routing import Plan
-from gateway.core.rules import Skipped, Target
+from gateway.core.rules import Skipped, Standing, Target
 from gateway.core.strategies import expected_cost
 
+Standings = Mapping[tuple[str, str], Standing] | None
 
-def explain(call: Call, plan: Plan, principal: Principal) -> dict[str, Any]:
-    """JSON-able; names are stable. Money in USD, prices per million tokens or per hour, durations in seconds."""
+
+def explain(call: Call, plan: Plan, principal: Principal, standings: Standings = None) -> dict[str, Any]:
+    """JSON-able; names are stable. Money in USD, prices per million tokens or per hour, durations in seconds.
+
+    `standings`: as in Signals; None where no gateway runs that could know.
+    """
     return {
         "request": {
             "model": call.model,
@@ -28,7 +34,7 @@ def explain(call: Call, plan: Plan, principal: Principal) -> dict[str, Any]:
         },
         "task": plan.task._asdict(),
         "route": plan.route,
-        "targets": [_target(target, call) for target in plan.targets],
+        "targets": [_target(target, call, standings) for target in plan.targets],
         "skipped": _skipped(plan.skipped),
         "passed_over": _skipped(plan.passed_over),
         "timeouts": {"total": plan.total},
@@ -39,7 +45,7 @@ def explain(call: Call, plan: Plan, principal: Principal) -> dict[str, Any]:
     }
 
 
-def _target(target: Target, call: Call) -> dict[str, Any]:
+def _target(target: Target, call: Call, standings: Standings) -> dict[str, Any]:
     expected = expected_cost(target, call)
     return {
         "model": target.model.name,
@@ -48,6 +54,7 @@ def _target(target: Target, call: Call) -> dict[str, Any]:
         "hosting": target.model.hosting,
         "price": _price(target.price),
         "expected_cost_usd": None if expected is None else float(dollars(expected)),
+        "health": health_of(target, standings),
         "fallback": target.fallback,
         "why": target.why,
         "timeouts": target.timeouts._asdict(),

@@ -1,4 +1,4 @@
-"""One structured line for each request, each reload and each change of a breaker, as text for people or as JSON. Never content; keys by name.
+"""One structured line for each request, reload and change of a breaker, as text or JSON. Never content; keys by name.
 
 Lines are formatted (`lines.py`) and written by a thread, from a bounded queue: a full pipe or a slow disk behind stderr
 never holds up a request. What finds no place is left out, counted, and said in the next line that does.

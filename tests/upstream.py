@@ -20,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum
+from functools import cached_property
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -79,7 +80,7 @@ class Received:
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key == name.lower()), None)
 
-    @property
+    @cached_property
     def json(self) -> dict[str, Any]:
         try:
             value = json.loads(self.body)

@@ -17,7 +17,6 @@ from gateway.core.attempts import Continue, Past, Try
 from gateway.core.call import Json
 from gateway.core.failures import Kind, judge_answer, judge_refusal, retry_after
 from gateway.core.pricing import cost, dollars
-from gateway.core.record import AttemptRecord
 from gateway.core.resume import KEPT, ContinuingTap, Partial, may_resume, resumed
 from gateway.core.routing import Target
 from gateway.core.splice import add_cost
@@ -30,7 +29,10 @@ from gateway.views import read_error
 
 ANSWER_LIMIT = 64 * 1024 * 1024  # bytes of one whole answer; 2,048 embeddings of 3,072 numbers are about 60 MB of JSON
 REFUSAL_LIMIT = 1024 * 1024
+REFUSAL_SECONDS = 5.0  # for the body of an error status
+AFTER_FINISH = 2.0  # seconds: usage and [DONE] follow a finish at once, or never
 LINGER = 0.1  # seconds to wait for the end of a body whose [DONE] has come, so that its connection can be used again
+_NEEDS_A_REASON = frozenset({400, 413, 422})  # statuses that mean different things
 _ANSWERS = frozenset({"ok", "relayed", "cancelled"})  # ends of attempts that no other followed
 EVENT_STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
@@ -96,6 +98,8 @@ class Exchange:
         self._keep = flight.plan.mid_stream == "continue" and may_resume(flight.call)
         flight.tries += 1
         self._total = flight.plan.total
+        self._fallback_on = flight.plan.fallback_on
+        self._ended = False
         self._booked = self.started  # up to here the time has been booked as the upstream's or ours
         self._status = 0
         self.retry_after: float | None = None  # seconds, as the upstream asked
@@ -141,7 +145,7 @@ class Exchange:
 
     async def _refused(self, upstream: Upstream) -> Past | None:
         """An error status: a failure of some kind, or the request's own fault, which is relayed as it is."""
-        body = await upstream.read(REFUSAL_LIMIT)
+        body = await self._reason(upstream)
         self._book()
         if upstream.status < 400:
             return self._failed(Kind.MALFORMED, f"an unexpected redirect ({upstream.status}): check base_url")
@@ -157,6 +161,16 @@ class Exchange:
         await relay(self.flight, self.client, self.flight.refusal)
         return None
 
+    async def _reason(self, upstream: Upstream) -> bytes:
+        """The body of a refusal. Where it is cut short or does not come, the status has said enough."""
+        try:
+            async with asyncio.timeout(REFUSAL_SECONDS):
+                return await upstream.read(REFUSAL_LIMIT)
+        except (TimeoutError, UpstreamFailure) as lost:
+            if upstream.status in _NEEDS_A_REASON:
+                raise UpstreamFailure(Kind.MALFORMED, f"{upstream.status} without its reason") from lost
+            return b""
+
     async def _whole(self, upstream: Upstream) -> Past | None:
         body = await upstream.read(ANSWER_LIMIT)
         self._book()
@@ -168,7 +182,9 @@ class Exchange:
         kind = judge_answer(seen, ends_in_tool_result=not useful and self.call.ends_in_tool_result)
         if self.call.stream and (kind is None or self.committed):
             return self._failed(Kind.MALFORMED, "a stream was asked for and a whole answer came")
-        if kind is not None:
+        if kind is Kind.CONTENT_FILTER:
+            self.flight.refusal = Refusal(upstream.status, upstream.headers.get("content-type", ""), body)
+        if kind is not None and not self._stands(kind):
             return self._failed(kind, _describe(kind, seen.error if seen is not None else None))
         self._claim()
         self.committed = True
@@ -198,7 +214,7 @@ class Exchange:
         held = b""
         try:
             while not tap.done and tap.error is None:
-                data = await upstream.chunk()
+                data = await (upstream.chunk() if not tap.finish else _after_finish(upstream))
                 out = tap.feed(data) if data else tap.end()
                 if not self.committed:
                     held += out
@@ -226,7 +242,9 @@ class Exchange:
     async def _end_stream(self, tap: StreamTap, upstream: Upstream, held: bytes) -> Past | None:
         self._book()
         kind = judge_stream(tap, ends_in_tool_result=not tap.useful and self.call.ends_in_tool_result)
-        if kind is not None:
+        if kind is Kind.CONTENT_FILTER:
+            self.flight.refusal = Refusal(upstream.status, "text/event-stream", held)
+        if kind is not None and not self._stands(kind):
             return self._failed(kind, _describe(kind, tap.error))
         if not self.committed:  # an answer without content that is fine all the same: finish_reason "length", say
             await self._commit()
@@ -238,6 +256,10 @@ class Exchange:
             async with asyncio.timeout(LINGER):
                 await upstream.chunk()
         return None
+
+    def _stands(self, kind: Kind) -> bool:
+        """Whether a provider's filter has the last word: the client sees it as it came, unless the route goes on."""
+        return kind is Kind.CONTENT_FILTER and kind not in self._fallback_on
 
     def _tap(self) -> StreamTap:
         show_usage, add_cost = self.call.wants_usage, self._with_cost
@@ -306,13 +328,17 @@ class Exchange:
         self.flight.lines_dropped += tap.dropped
         self.flight.error_told = tap.error_passed
 
-    def _end(self, result: str, *, detail: str = "") -> AttemptRecord:
+    def _end(self, result: str, *, detail: str = "") -> None:
+        """Closes the attempt's account, once: an answer that was whole stays so when the client hangs up after it."""
+        if self._ended:
+            return
+        self._ended = True
         self.result = result
         purpose = "hedge" if self._lost() else "answer" if self.committed or result in _ANSWERS else "retry"
         end = AttemptEnd(
             result, self.reason, purpose, self._status, self.started, self._first_token, detail, self.committed
         )
-        return self.flight.end_attempt(self.target, self.seen, end)
+        self.flight.end_attempt(self.target, self.seen, end)
 
     def _failed(self, kind: Kind, detail: str) -> Past:
         self._book()
@@ -329,9 +355,18 @@ class Exchange:
         )
 
 
+async def _after_finish(upstream: Upstream) -> bytes:
+    """What follows a finish. The answer is whole without it: an end that does not come, or comes badly, is an end."""
+    try:
+        async with asyncio.timeout(AFTER_FINISH):
+            return await upstream.chunk()
+    except (TimeoutError, UpstreamFailure):
+        return b""
+
+
 async def relay(flight: Flight, client: Client, refusal: Refusal) -> None:
     """Gives the client the upstream's own refusal, byte for byte."""
-    flight.outcome, flight.status = "client_error", refusal.status
+    flight.outcome, flight.status = "client_error" if refusal.status >= 400 else "ok", refusal.status
     await client.start(refusal.status, flight.headers() + content(refusal.content_type, refusal.body))
     await client.send(refusal.body, more=False)
 

@@ -138,8 +138,8 @@ class HttpClient:
         try:
             async with asyncio.timeout(limit):
                 while not response.began and response.failure is None:
-                    if connection.write_paused:
-                        await response.wait()
+                    if connection.write_paused or connection.transport.is_closing():
+                        await response.wait()  # for room, or for the failure to be told
                     elif at < len(view):
                         connection.transport.write(view[at : at + PIECE])
                         at += PIECE

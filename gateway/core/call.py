@@ -152,6 +152,11 @@ class Call:
         return self._read_content().ends_in_tool_result
 
     @property
+    def tied(self) -> bool:
+        """Whether the history holds tool calls or signed thinking, which another model could not go on with."""
+        return self._read_content().tied
+
+    @property
     def estimated_input(self) -> int:
         """Input tokens, roughly: text characters / 4, plus a fixed amount for each image. Not for money.
 

@@ -20,6 +20,14 @@ _ATTACHMENTS: Mapping[str, str] = {
 }
 
 
+# Members of a message or of a part that hold signed thinking: Anthropic's, LiteLLM's, OpenRouter's, Gemini's.
+_THINKING = ("thinking_blocks", "reasoning_details", "redacted_thinking", "thinking", "extra_content")
+_SIGNATURES = ("signature", "thought_signature", "encrypted_content", "data")
+_THINKING_PARTS = frozenset({"thinking", "redacted_thinking", "reasoning"})
+_PLAIN = 2  # members of a message: its role and its content
+_DEPTH = 4  # levels in which a signature is looked for: extra_content.google.thought_signature, and one for a list
+
+
 class Content(NamedTuple):
     """Facts about messages, a prompt or an input."""
 
@@ -29,6 +37,7 @@ class Content(NamedTuple):
     ends_in_tool_result: bool = False
     characters: int = 0
     tokens: int = 0  # known without counting characters: attachments, and input that is already tokens
+    tied: bool = False  # the history holds tool calls or signed thinking, which another model could not go on with
 
 
 def read_messages(messages: Sequence[Mapping[str, Any]]) -> Content:
@@ -37,6 +46,7 @@ def read_messages(messages: Sequence[Mapping[str, Any]]) -> Content:
     last: Any = None
     characters = attachments = 0
     has: set[str] = set()
+    tied = False
     for message in messages:
         content = message.get("content")
         if isinstance(content, str):
@@ -50,11 +60,35 @@ def read_messages(messages: Sequence[Mapping[str, Any]]) -> Content:
             last = content
         elif role in ("system", "developer"):
             system.append(text_of(content))
-        elif "tool_calls" in message:
-            characters += _tool_call_characters(message["tool_calls"])
+        elif role != "assistant" or len(message) != _PLAIN or not isinstance(content, str):
+            characters += _tool_call_characters(message.get("tool_calls"))
+            tied = tied or _ties(message)
     ends_in_tool_result = messages[-1].get("role") in ("tool", "function")
     tokens = attachments * ATTACHMENT_TOKENS
-    return Content(frozenset(has), "\n".join(system), text_of(last), ends_in_tool_result, characters, tokens)
+    return Content(frozenset(has), "\n".join(system), text_of(last), ends_in_tool_result, characters, tokens, tied)
+
+
+def _ties(message: Mapping[str, Any]) -> bool:
+    """Whether a message, not the user's, can only be gone on with by the model that wrote it."""
+    if message.get("tool_calls") or message.get("function_call") or message.get("role") in ("tool", "function"):
+        return True
+    if any(name in message and _is_signed(message[name]) for name in _THINKING):
+        return True
+    parts = message.get("content")
+    return isinstance(parts, list) and any(isinstance(part, dict) and _part_ties(part) for part in parts)
+
+
+def _part_ties(part: Mapping[str, Any]) -> bool:
+    kind = part.get("type")
+    return kind == "tool_use" or (isinstance(kind, str) and kind in _THINKING_PARTS and _is_signed(part))
+
+
+def _is_signed(value: object, depth: int = _DEPTH) -> bool:
+    if isinstance(value, list):
+        return depth > 0 and any(_is_signed(each, depth - 1) for each in value)
+    if not isinstance(value, dict) or not depth:
+        return False
+    return any(map(value.get, _SIGNATURES)) or any(_is_signed(inner, depth - 1) for inner in value.values())
 
 
 def read_input(given: object) -> Content:

@@ -62,6 +62,9 @@ class LineUp(NamedTuple):
     fallback: tuple[Target, ...]
     skipped: tuple[Skipped, ...]  # whatever the request: disabled, given twice
     baseline: Model | None
+    replicated: bool = False  # a model in it has several replicas
+    alternatives: bool = False  # there are at least two models
+    reasons: bool = False  # a model in it does
 
 
 class Index:
@@ -128,8 +131,13 @@ class Index:
                 skipped.append(Skipped(name, why))
             else:
                 fallback.append(target)
-        baseline = self.find(route.baseline)
-        return LineUp(route, Matcher(route.match), tuple(use), tuple(fallback), tuple(skipped), baseline)
+        models = [target.model for target, _ in use] + [target.model for target in fallback]
+        return LineUp(
+            *(route, Matcher(route.match), tuple(use), tuple(fallback), tuple(skipped), self.find(route.baseline)),
+            replicated=any(len(model.replicas) > 1 for model in models),
+            alternatives=len(models) > 1,
+            reasons=any("reasoning" in model.supports for model in models),
+        )
 
     def _direct(self, name: str, direct: Route) -> LineUp:
         """The defaults belong to the file, not to a route: the model's own timeouts go before them."""
@@ -145,7 +153,8 @@ class Index:
         of_route, defaults = levels
         timeouts = resolve((of_route, model.timeouts, defaults), reasoning="reasoning" in model.supports)
         upstream_name = model.upstream_name or (rest_of(model, name) if name != model.name else "")
-        return Target(model, upstream_name, price_of(model, upstream_name), timeouts, fallback=False, why=why)
+        price = price_of(model, upstream_name)
+        return Target(model, upstream_name, price, timeouts, fallback=False, why=why, replica=model.replicas[0])
 
 
 def resolve(levels: Sequence[Timeouts], *, reasoning: bool) -> Timeouts:

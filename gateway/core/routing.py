@@ -9,9 +9,12 @@ from typing import NamedTuple
 
 from gateway.core.call import Call, Endpoint, Principal
 from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
+from gateway.core.health import in_good_health, left_out, none_healthy
 from gateway.core.index import Index, LineUp, price_of, rest_of
 from gateway.core.passed_over import Asked, PassedOver
+from gateway.core.replicas import expand
 from gateway.core.rules import Candidate, Hedge, Match, Model, Route, Signals, Skipped, Target, Timeouts
+from gateway.core.sticky import Conversation, conversation_of, kept_first, roll_of
 from gateway.core.strategies import STRATEGIES, Strategy
 from gateway.core.tasks import Task, TaskRule
 from gateway.errors import RequestError, RouteExhausted
@@ -79,6 +82,7 @@ class Plan(NamedTuple):
     baseline: Model | None = None
     hedge: Hedge | None = None
     mid_stream: str = "error"  # or "continue"
+    conversation: Conversation | None = None  # to be remembered with who answers
 
 
 def plan(rules: Rules, call: Call, task: Task, principal: Principal, signals: Signals) -> Plan:
@@ -90,7 +94,7 @@ def plan(rules: Rules, call: Call, task: Task, principal: Principal, signals: Si
     Raises RequestError 403 where the key's `allow` does not hold the requested name, 404 `model_not_found` with close
     matches among what the key may use, and 400 `invalid_request_error` where models matched but none can do what the
     request needs (images, tools, context window: then `context_length_exceeded`); 503 RouteExhausted
-    `no_healthy_upstream` where all are disabled.
+    `no_healthy_upstream` where all are disabled, or must not be tried at the moment (then with `retry-after`).
     """
     if not principal.may_use(call.model):
         message = f"this key may not use the model {call.model!r}"
@@ -105,9 +109,19 @@ def plan(rules: Rules, call: Call, task: Task, principal: Principal, signals: Si
         line_up = index.direct[named.name]
     else:
         raise _unknown(rules, call, principal)
+    conversation = None
+    if line_up.alternatives or line_up.replicated:
+        conversation = conversation_of(line_up, call, principal, signals)
+        if conversation is not None and conversation.sticky:
+            signals = signals._replace(roll=roll_of(conversation.key))
     targets, skipped = _targets(line_up, call, signals)
     if not targets:
         raise _refusal(line_up, call, skipped)
+    if conversation is not None or line_up.replicated:
+        targets, conversation = _placed(line_up, targets, conversation, signals)
+    if signals.standing:
+        targets, blocked = _healthy(line_up, targets, call, conversation, signals)
+        skipped += blocked
     route = line_up.route
     return Plan(
         route=route.name,
@@ -122,6 +136,7 @@ def plan(rules: Rules, call: Call, task: Task, principal: Principal, signals: Si
         baseline=line_up.baseline,
         hedge=route.hedge,
         mid_stream=route.mid_stream,
+        conversation=conversation,
     )
 
 
@@ -141,6 +156,33 @@ def _targets(line_up: LineUp, call: Call, signals: Signals) -> tuple[list[Target
         if target := _fitted(given, call, skipped):
             targets.append(target)
     return targets, skipped
+
+
+def _placed(
+    line_up: LineUp, targets: list[Target], conversation: Conversation | None, signals: Signals
+) -> tuple[list[Target], Conversation | None]:
+    """The targets with a model's replicas apart, in the order that is best for the conversation."""
+    if conversation is None:
+        return expand(targets, signals, "", None), None
+    # An order that looks at prices or load may come out otherwise on another worker, or a moment later.
+    order = line_up.route.order
+    if not line_up.alternatives or order == "listed" or (order == "weighted" and conversation.sticky):
+        conversation = conversation._replace(anew=targets[0].model.name)
+    if conversation.sticky:
+        targets = kept_first(targets, conversation, signals)
+    if line_up.replicated:
+        targets = expand(targets, signals, conversation.session, conversation.kept)
+    return targets, conversation
+
+
+def _healthy(
+    line_up: LineUp, targets: list[Target], call: Call, conversation: Conversation | None, signals: Signals
+) -> tuple[list[Target], list[Skipped]]:
+    kept = conversation.kept[0] if conversation is not None and conversation.sticky and conversation.kept else ""
+    healthy, blocked = in_good_health(targets, signals, kept=kept, no_fallback=call.hints.no_fallback)
+    if not healthy:
+        raise none_healthy(line_up.route.name, blocked, line_up.skipped)
+    return healthy, left_out(blocked)
 
 
 def _fitted(target: Target, call: Call, skipped: list[Skipped]) -> Target | None:

@@ -137,6 +137,10 @@ class Health:
         entry.second = second
         self._put(key, entry, breaker.record(entry.state, result, now, retry_after=retry_after, count=count))
 
+    def phase(self, model: str, replica: str) -> Phase:
+        entry = self._unwell.get((model, replica))
+        return Phase.CLOSED if entry is None else entry.state.phase
+
     def due(self) -> list[Due]:
         """What to probe now. Each must end in one `probed`."""
         now = self._clock()
@@ -156,14 +160,16 @@ class Health:
             found.append(Due(key, entry.provider))
         return found
 
-    def probed(self, key: Key, *, alive: bool) -> None:
+    def probed(self, key: Key, *, alive: bool | None) -> None:
+        """None: there was no way to ask."""
         entry = self._entries.get(key)
         if entry is None:
             return
         entry.probing = False
         now = self._clock()
-        self._settle(entry)
-        self._put(key, entry, breaker.probed(entry.state, now, alive=alive))
+        if alive is not None:
+            self._settle(entry)
+            self._put(key, entry, breaker.probed(entry.state, now, alive=alive))
         closed = entry.state.phase is Phase.CLOSED
         entry.next_probe = now + self._jittered(IDLE_PROBE if closed else breaker.probe_gap(entry.state))
 

@@ -48,5 +48,8 @@ class Provider(Protocol):
     def read_chunk(self, call: Call, data: bytes) -> Seen | None:
         """The view of one event's data; None where it is not a JSON object."""
 
+    async def alive(self, timeout: float) -> bool:  # noqa: ASYNC109  # one number is the whole need
+        """Whether the server answers at all, within `timeout` seconds. Costs no tokens; never raises."""
+
     async def close(self) -> None:
         """Closes idle connections. Answers under way have been waited for."""

@@ -264,6 +264,11 @@ class LocalProvider:
     def read_chunk(self, call: Call, data: bytes) -> Seen | None:  # noqa: ARG002  # the same
         return read_chunk(data)
 
+    async def alive(self, timeout: float) -> bool:  # noqa: ASYNC109  # as in the protocol
+        if self._server is not None:
+            return self._server.ready
+        return self._inner is not None and await self._inner.alive(timeout)
+
     async def close(self) -> None:
         """Closes connections. The server is left to its owner."""
         if self._inner is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 
@@ -85,6 +86,16 @@ class OpenAIProvider:
 
     def read_chunk(self, call: Call, data: bytes) -> Seen | None:  # noqa: ARG002  # the same
         return read_chunk(data)
+
+    async def alive(self, timeout: float) -> bool:  # noqa: ASYNC109  # one number is the whole need
+        """Any answer below 500 to GET /models counts: not every server has the list, nor may every key see it."""
+        try:
+            async with asyncio.timeout(timeout):
+                answer = await self._client.request("/models", self._plain, b"", connect_timeout=timeout, method=b"GET")
+        except (UpstreamFailure, TimeoutError):
+            return False
+        answer.close()
+        return answer.status < 500
 
     async def close(self) -> None:
         await self._client.close()

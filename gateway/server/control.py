@@ -1,8 +1,8 @@
 """What the parent and its workers say to each other over a socket pair: frames of a kind and a payload.
 
-Worker to parent: READY, METRICS (a delta of `Metrics.take`). Parent to worker: CONFIG (the bytes of routes.yaml, first
-and on every reload), LOCAL (JSON: where the embedded models listen). The end of the stream means that the other side is
-gone.
+Worker to parent: READY, METRICS (a delta of `Metrics.take`), HEALTH_REPORT (JSON: how attempts ended).
+Parent to worker: CONFIG (the bytes of routes.yaml, first and on every reload), LOCAL (JSON: where the embedded models
+listen), HEALTH_STATE (JSON: what is not fine), NOW (end without waiting, as after a second SIGTERM). The end of the stream means that the other side is gone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ READY = b"r"
 METRICS = b"m"
 CONFIG = b"c"
 LOCAL = b"l"
+NOW = b"n"
+HEALTH_REPORT = b"h"
+HEALTH_STATE = b"s"
 
 _HEAD = struct.Struct("!cI")
 FRAME_LIMIT = 64 * 1024 * 1024

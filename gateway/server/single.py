@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from gateway.admission import Admission
 from gateway.config.load import load
 from gateway.config.types import Config
 from gateway.config.watch import changes
 from gateway.health import Health
+from gateway.providers.base import Provider
 from gateway.runtime import Gateway
 from gateway.server.app import PublicApp
-from gateway.server.listener import listener
+from gateway.server.drain import DRAINING, close, drain
+from gateway.server.listener import allow_files, listener, room_for
 from gateway.server.locals import LocalModels
 from gateway.server.observe import Observer, shared
 from gateway.server.ops import ops_app
 from gateway.server.options import Options, Sockets
+from gateway.server.probes import Prober
+from gateway.server.protocol import Limits
 from gateway.server.signals import Signals
 from gateway.telemetry.events import ConfigReloaded
 from gateway.telemetry.log import Log
@@ -33,36 +38,38 @@ async def serve_single(options: Options, config: Config, lines: Log, sockets: So
     models = LocalModels()
     health = Health(observer.emit)
     health.configure(config)
-    gateway = Gateway(config, models.provider, shared(observer, health, Admission()))
+    gateway = Gateway(config, models.provider, shared(observer, health, Admission(options.max_in_flight)))
     draining = False
 
-    front = listener(PublicApp(gateway, options.max_body), drain_timeout=options.drain_timeout)
+    def provider_of(name: str) -> Provider | None:
+        return gateway.runtime.providers.get(name)
+
+    def load_again() -> None:
+        event = reload(options, gateway, observer)
+        health.configure(gateway.runtime.config)
+        if event is not None:
+            observer.emit(event)
+
+    limits = Limits(connections=room_for(options.max_connections, allow_files()))
+    front = listener(PublicApp(gateway, options.max_body), drain_timeout=options.drain_timeout, limits=limits)
     back = listener(ops_app(observer.metrics, lambda: "draining" if draining else ""), drain_timeout=1)
     serving = asyncio.create_task(front.serve(sockets=[sockets.public]))
     operating = asyncio.create_task(back.serve(sockets=[sockets.ops]))
     upkeep = [
-        asyncio.create_task(_reload_on_change(options, gateway, observer)),
-        asyncio.create_task(_reload_on_hangup(signals, options, gateway, observer)),
+        asyncio.create_task(_reload_on_change(load_again, options)),
+        asyncio.create_task(_reload_on_hangup(load_again, signals)),
+        asyncio.create_task(Prober(health, provider_of).run()),
         asyncio.create_task(_watch_ledger(gateway, observer)),
     ]
     await signals.stop.wait()
 
     draining = True
-    log.info(
-        "draining: serving on for %g s, then up to %g s for answers under way",
-        options.drain_delay,
-        options.drain_timeout,
-    )
-    await signals.pause(options.drain_delay)
-    front.should_exit = True
-    forced = asyncio.create_task(signals.now.wait())
-    await asyncio.wait([serving, forced], return_when=asyncio.FIRST_COMPLETED)
-    front.force_exit = signals.now.is_set()
-    await serving
-    for task in [*upkeep, forced]:
+    log.info(DRAINING, options.drain_delay, options.drain_timeout)
+    await drain(front, serving, signals, options.drain_delay)
+    for task in upkeep:
         task.cancel()
-    await asyncio.gather(*upkeep, forced, return_exceptions=True)
-    await gateway.close()
+    await asyncio.gather(*upkeep, return_exceptions=True)
+    await close(gateway, signals)
     await models.close()
     back.should_exit = True
     await operating
@@ -78,22 +85,16 @@ def reload(
     return event
 
 
-def _reload(options: Options, gateway: Gateway, observer: Observer) -> None:
-    event = reload(options, gateway, observer)
-    if event is not None:
-        observer.emit(event)
-
-
-async def _reload_on_change(options: Options, gateway: Gateway, observer: Observer) -> None:
+async def _reload_on_change(load_again: Callable[[], None], options: Options) -> None:
     async for _ in changes(options.config):
-        _reload(options, gateway, observer)
+        load_again()
 
 
-async def _reload_on_hangup(signals: Signals, options: Options, gateway: Gateway, observer: Observer) -> None:
+async def _reload_on_hangup(load_again: Callable[[], None], signals: Signals) -> None:
     while True:
         await signals.hangup.wait()
         signals.hangup.clear()
-        _reload(options, gateway, observer)
+        load_again()
 
 
 async def _watch_ledger(gateway: Gateway, observer: Observer) -> None:

@@ -18,19 +18,26 @@ from gateway.config.load import load
 from gateway.config.types import Config, ProviderConfig
 from gateway.config.watch import changes
 from gateway.errors import ConfigError
-from gateway.providers.local import LocalServer
-from gateway.server.control import CONFIG, LOCAL, METRICS, READY, Control
+from gateway.health import Health
+from gateway.providers.local import LocalProvider, LocalServer
+from gateway.server.control import CONFIG, HEALTH_REPORT, HEALTH_STATE, LOCAL, METRICS, NOW, READY, Control
+from gateway.server.drain import DRAINING
 from gateway.server.listener import listener
 from gateway.server.locals import LocalModels, address, local_providers
 from gateway.server.observe import Observer
 from gateway.server.ops import ops_app
 from gateway.server.options import Options, Sockets
+from gateway.server.probes import ProbeProviders, Prober
+from gateway.server.sharing import HealthDesk
 from gateway.server.signals import Signals
 from gateway.telemetry.events import ConfigReloaded
 from gateway.telemetry.log import Log
 
 log = logging.getLogger("gateway")
 ANNOUNCE_EVERY = 0.2  # seconds between looks at where the embedded models are
+HEALTH_EVERY = 0.1  # seconds between looks at what is not fine
+ENDING = 5.0  # seconds that workers may take beyond their drain
+FORCED_ENDING = 2.5  # the same after a second SIGTERM: their last words, and one second for the ledger
 RESTART_AFTER = 1.0  # seconds between a worker's death and its successor, so that a crash loop stays cheap
 
 
@@ -53,13 +60,16 @@ class Supervisor:
         self._sockets = sockets
         self._observer = Observer(lines)
         self._observer.configure(config)
+        self._health = Health(self._observer.emit)
+        self._health.configure(config)
+        self._desk = HealthDesk(self._health)
+        self._probed = ProbeProviders(config, self._local_provider)
         self._models = LocalModels()
         self._servers: dict[str, tuple[ProviderConfig, LocalServer]] = {}  # in force, by provider name
         self._releasing: set[asyncio.Task[None]] = set()
         self._use_models(config)
         self._controls: dict[int, Control] = {}  # of the workers that are ready, by number
         self._processes: dict[int, asyncio.subprocess.Process] = {}
-        self._stopping = False
         self._draining = False
 
     async def serve(self) -> int:
@@ -73,33 +83,41 @@ class Supervisor:
             asyncio.create_task(self._reload_on_change()),
             asyncio.create_task(self._reload_on_hangup(signals)),
             asyncio.create_task(self._announce_models()),
+            asyncio.create_task(self._announce_health()),
+            asyncio.create_task(Prober(self._health, self._probed.of).run()),
         ]
         await signals.stop.wait()
 
         self._draining = True
-        log.info(
-            "draining: serving on for %g s, then up to %g s for answers under way",
-            options.drain_delay,
-            options.drain_timeout,
-        )
-        await signals.pause(options.drain_delay)
-        self._stopping = True
-        self._sockets.public.close()  # else the kernel would go on taking connections that nobody serves
-        for process in self._processes.values():
-            process.terminate()
-        ended = asyncio.gather(*workers)
-        forced = asyncio.create_task(signals.now.wait())
-        either: list[asyncio.Future[Any]] = [ended, forced]
-        await asyncio.wait(either, timeout=options.drain_timeout + 5, return_when=asyncio.FIRST_COMPLETED)
-        for process in self._processes.values():
-            process.kill()
-        for task in [*upkeep, forced]:
+        log.info(DRAINING, options.drain_delay, options.drain_timeout)
+        await self._end(workers, signals)
+        for task in upkeep:
             task.cancel()
-        await asyncio.gather(*upkeep, forced, ended, return_exceptions=True)
+        await asyncio.gather(*upkeep, return_exceptions=True)
+        await self._probed.close()
         await self._models.close()
         back.should_exit = True
         await operating
         return 0
+
+    async def _end(self, workers: list[asyncio.Task[None]], signals: Signals) -> None:
+        """The workers drain by themselves, and get a little more time than they should need. What hangs is killed."""
+        self._sockets.public.close()  # else the kernel would go on taking connections when the workers no longer do
+        for process in self._processes.values():
+            process.terminate()
+        ended: asyncio.Future[Any] = asyncio.gather(*workers)
+        forced = asyncio.create_task(signals.now.wait())
+        either: list[asyncio.Future[Any]] = [ended, forced]
+        limit = self._options.drain_delay + self._options.drain_timeout + ENDING
+        await asyncio.wait(either, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            for control in self._controls.values():
+                control.send(NOW)
+            await asyncio.wait([ended], timeout=FORCED_ENDING)
+        for process in self._processes.values():
+            process.kill()
+        forced.cancel()
+        await asyncio.gather(ended, forced, return_exceptions=True)
 
     def _not_ready(self) -> str:
         if self._draining:
@@ -108,9 +126,9 @@ class Supervisor:
         return f"{missing} of {self._options.workers} workers are not up" if missing else ""
 
     async def _keep_alive(self, number: int) -> None:
-        while not self._stopping:
+        while not self._draining:
             await self._run_worker(number)
-            if not self._stopping:
+            if not self._draining:
                 log.error("worker %d ended; starting another", number)
                 await asyncio.sleep(RESTART_AFTER)
 
@@ -122,10 +140,12 @@ class Supervisor:
             fds = (self._sockets.public.fileno(), theirs.fileno())
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "gateway.server.worker", options,
-                "--public-fd", str(fds[0]), "--control-fd", str(fds[1]),
+                "--number", str(number), "--public-fd", str(fds[0]), "--control-fd", str(fds[1]),
                 pass_fds=fds, stdin=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
         self._processes[number] = process
+        if self._draining:  # meanwhile
+            process.terminate()
         control = await Control.over(ours)
         try:
             control.send(CONFIG, self._content)
@@ -133,13 +153,18 @@ class Supervisor:
             async for kind, payload in control.frames():
                 if kind == METRICS:
                     self._observer.metrics.merge(payload, source=str(number))
+                elif kind == HEALTH_REPORT:
+                    self._desk.take(number, payload)
+                    self._tell_health()
                 elif kind == READY:
                     self._controls[number] = control
+                    self._tell_health()
             await process.wait()
         finally:
             self._controls.pop(number, None)
             self._processes.pop(number, None)
             self._observer.metrics.forget(str(number))
+            self._desk.gone(number)
             await control.close()
 
     async def _announce_models(self) -> None:
@@ -151,6 +176,19 @@ class Supervisor:
                 said = now
                 for control in self._controls.values():
                     control.send(LOCAL, said)
+
+    async def _announce_health(self) -> None:
+        """For what changes because time passes; reports are answered at once."""
+        while True:
+            await asyncio.sleep(HEALTH_EVERY)
+            self._tell_health()
+
+    def _tell_health(self) -> None:
+        for number, payload in self._desk.news(self._controls.keys()):
+            self._controls[number].send(HEALTH_STATE, payload)
+
+    def _local_provider(self, provider: ProviderConfig) -> LocalProvider:
+        return LocalProvider(provider, self._servers[provider.name][1])
 
     def _addresses(self) -> bytes:
         return json.dumps({name: address(server) for name, (_, server) in self._servers.items()}).encode()
@@ -181,7 +219,9 @@ class Supervisor:
         self._config, self._content = config, content
         self._observer.configure(config)
         self._observer.emit(ConfigReloaded("ok", config.hash))
+        self._health.configure(config)
         self._use_models(config)
+        self._probed.configure(config)
         for control in self._controls.values():
             control.send(CONFIG, content)
 

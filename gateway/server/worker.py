@@ -6,23 +6,26 @@ import argparse
 import asyncio
 import json
 import logging
-import signal
 import socket
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import uvloop
 
 from gateway.admission import Admission
 from gateway.config.load import load
-from gateway.health import Health
 from gateway.runtime import Gateway
 from gateway.server.app import PublicApp
-from gateway.server.control import CONFIG, LOCAL, METRICS, READY, Control
-from gateway.server.listener import listener
+from gateway.server.control import CONFIG, HEALTH_REPORT, HEALTH_STATE, LOCAL, METRICS, NOW, READY, Control
+from gateway.server.drain import close, drain
+from gateway.server.listener import allow_files, listener, room_for
 from gateway.server.locals import SharedModels
 from gateway.server.observe import Observer, open_log, shared
 from gateway.server.options import Options
+from gateway.server.protocol import Limits
+from gateway.server.sharing import WorkerHealth
+from gateway.server.signals import Signals
 from gateway.server.single import reload
 from gateway.telemetry.log import Log
 
@@ -30,50 +33,59 @@ log = logging.getLogger("gateway")
 REPORT_EVERY = 0.5  # seconds; metrics lag by at most one second (contract section 5)
 
 
-async def work(options: Options, lines: Log, public: socket.socket, control_socket: socket.socket) -> None:
-    """Serves until SIGTERM or until the parent is gone; then finishes what is under way."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    for number in (signal.SIGINT, signal.SIGHUP):  # the terminal sends these to all; the parent decides
-        loop.add_signal_handler(number, lambda: None)
+class Inherited(NamedTuple):
+    """What a worker has from its parent."""
 
-    control = await Control.over(control_socket)
+    number: int  # of this worker, from 0
+    public: socket.socket
+    control: socket.socket
+
+
+async def work(options: Options, lines: Log, inherited: Inherited) -> None:
+    """Serves until SIGTERM or until the parent is gone; then finishes what is under way."""
+    signals = Signals(asyncio.get_running_loop(), worker=True)
+    delay = options.drain_delay
+    control = await Control.over(inherited.control)
     frames = control.frames()
     _, content = await anext(frames)  # the file as the parent found it good; it may have been broken since
     config = load(options.config, content=content)
     observer = Observer(lines)
     observer.configure(config)
     models = SharedModels()
-    health = Health(observer.emit)
-    health.configure(config)
-    gateway = Gateway(config, models.provider, shared(observer, health, Admission()))
+    health = WorkerHealth(lambda payload: control.send(HEALTH_REPORT, payload))
+    admission = Admission(options.max_in_flight, worker=inherited.number, workers=options.workers)
+    gateway = Gateway(config, models.provider, shared(observer, health, admission))
 
     async def obey() -> None:
+        nonlocal delay
         async for kind, payload in frames:
             if kind == CONFIG:
                 reload(options, gateway, observer, content=payload)  # the parent tells of it
             elif kind == LOCAL:
                 models.update(json.loads(payload))
-        stop.set()
+            elif kind == HEALTH_STATE:
+                health.update(payload)
+            elif kind == NOW:
+                signals.now.set()
+        delay = 0.0  # the parent is gone: nobody tells a load balancer to wait
+        signals.stop.set()
 
     async def report() -> None:
         while True:
             await asyncio.sleep(REPORT_EVERY)
             _send_metrics(control, gateway, observer)
 
-    front = listener(PublicApp(gateway, options.max_body), drain_timeout=options.drain_timeout)
-    serving = asyncio.create_task(front.serve(sockets=[public]))
+    limits = Limits(connections=room_for(options.max_connections, allow_files()))
+    front = listener(PublicApp(gateway, options.max_body), drain_timeout=options.drain_timeout, limits=limits)
+    serving = asyncio.create_task(front.serve(sockets=[inherited.public]))
     upkeep = [asyncio.create_task(obey()), asyncio.create_task(report())]
     control.send(READY)
-    await stop.wait()
-
-    front.should_exit = True
-    await serving
+    await signals.stop.wait()
+    await drain(front, serving, signals, delay)
+    await close(gateway, signals)
     for task in upkeep:
         task.cancel()
     await asyncio.gather(*upkeep, return_exceptions=True)
-    await gateway.close()
     _send_metrics(control, gateway, observer)
     await control.close()
     await lines.close()
@@ -87,6 +99,7 @@ def _send_metrics(control: Control, gateway: Gateway, observer: Observer) -> Non
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("options", help="JSON of Options")
+    parser.add_argument("--number", type=int, required=True)
     parser.add_argument("--public-fd", type=int, required=True)
     parser.add_argument("--control-fd", type=int, required=True)
     args = parser.parse_args()
@@ -94,7 +107,7 @@ def main() -> None:
     options = Options(**{**given, "config": Path(given["config"])})
     lines = open_log(options.log_format)
     public, control = socket.socket(fileno=args.public_fd), socket.socket(fileno=args.control_fd)
-    sys.exit(uvloop.run(work(options, lines, public, control)))
+    sys.exit(uvloop.run(work(options, lines, Inherited(args.number, public, control))))
 
 
 if __name__ == "__main__":

@@ -97,7 +97,8 @@ class StreamTap:
         data = event.data or b""
         if data.strip() == _DONE:
             self.done = True
-            return event.raw
+            # An answer that says itself that it is broken gets an error event, and after that no [DONE].
+            return b"" if finish_is_broken(self.finish) else event.raw
         self.dropped += 1
         if event.name == "error":
             self.error = _as_text(data)

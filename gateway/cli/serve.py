@@ -10,6 +10,7 @@ from pathlib import Path
 
 import uvloop
 
+from gateway.admission import MAX_IN_FLIGHT
 from gateway.config.fields import parse_duration
 from gateway.config.load import load
 from gateway.config.types import Config
@@ -17,6 +18,7 @@ from gateway.errors import ConfigError
 from gateway.server.listener import bind, is_loopback, show, split_address
 from gateway.server.observe import open_log
 from gateway.server.options import Options, Sockets
+from gateway.server.protocol import Limits
 from gateway.server.single import serve_single
 from gateway.server.supervisor import Supervisor
 
@@ -38,6 +40,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
                         help="go on serving this long after SIGTERM (default 5s)")  # fmt: skip
     parser.add_argument("--drain-timeout", type=_seconds, default=30.0, metavar="DURATION",
                         help="then let answers under way finish for up to this long (default 30s)")  # fmt: skip
+    parser.add_argument("--max-in-flight", type=_count, default=MAX_IN_FLIGHT, metavar="N",
+                        help="requests a worker works on at a time; more wait up to 1s, then get 503 "
+                             "(default %(default)s)")  # fmt: skip
+    parser.add_argument("--max-connections", type=_count, default=Limits().connections, metavar="N",
+                        help="client connections to a worker (default %(default)s)")  # fmt: skip
     parser.add_argument(
         "--max-body", type=_size, default=32 * 1024**2, metavar="SIZE", help="largest request body (default 32m)"
     )
@@ -53,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         workers=args.workers,
         drain_delay=args.drain_delay,
         drain_timeout=args.drain_timeout,
+        max_in_flight=args.max_in_flight,
+        max_connections=args.max_connections,
         max_body=args.max_body,
         log_format=args.log_format,
     )
@@ -114,6 +123,12 @@ def _bind(address: str, option: str) -> socket.socket:
 def _workers(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= 64:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 64")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000000")
     return int(text)
 
 

@@ -12,11 +12,12 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.core.call import Endpoint, Principal, parse
 from gateway.core.routing import visible_models
-from gateway.errors import GatewayError, RequestError
+from gateway.errors import GatewayError, Overloaded, RequestError
 from gateway.flight import Request
 from gateway.runtime import Gateway, Runtime
 from gateway.server.auth import ANONYMOUS, Authenticator
 from gateway.server.openai import OpenAIClient
+from gateway.server.protocol import connection_of
 from gateway.wire import CODEC
 
 ENDPOINTS = {"/v1" + endpoint.value: endpoint for endpoint in Endpoint}
@@ -41,7 +42,7 @@ class PublicApp:
         try:
             await self._serve(runtime, scope, receive, client)
         except asyncio.CancelledError:
-            raise
+            await _end(scope, client)
         except (
             Exception
         ):  # the boundary: whatever went wrong in here, the client gets an envelope and the log the trace
@@ -66,7 +67,7 @@ class PublicApp:
                 await self._other(runtime, scope, principal, client)
                 return
             _require(scope, "POST")
-            body = await self._read_body(headers, receive)
+            body = await self._read_body(scope, receive)
             call = parse(endpoint, headers, body, CODEC)
         except RequestError as error:
             flight = runtime.engine.begin(request, principal)
@@ -98,9 +99,9 @@ class PublicApp:
             raise RequestError(message, status=404, code="model_not_found", param="model")
         await _answer(client, _model(runtime, name))
 
-    async def _read_body(self, headers: list[tuple[bytes, bytes]], receive: Receive) -> bytes:
-        """The whole body. Raises RequestError 413, where it can before the body has been taken in."""
-        for name, value in headers:
+    async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
+        """The whole body. Raises RequestError 413, where it can before the body has been taken in, and 408."""
+        for name, value in scope["headers"]:
             if name == b"content-length" and int(value) > self._max_body:
                 raise self._too_large()
             if name == b"content-encoding" and value.lower() != b"identity":
@@ -116,6 +117,8 @@ class PublicApp:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise RequestError("The body ended before it was whole.")
+            if (connection := connection_of(scope)) is not None and connection.too_slow:
+                raise RequestError("The body did not come in time.", status=408)
             parts.append(message.get("body", b""))
             size += len(parts[-1])
         return b"".join(parts)
@@ -123,6 +126,24 @@ class PublicApp:
     def _too_large(self) -> RequestError:
         message = f"The body is larger than {self._max_body} bytes (`gateway serve --max-body`)."
         return RequestError(message, status=413, code="request_too_large")
+
+
+async def _end(scope: Scope, client: OpenAIClient) -> None:
+    """Ends a request that was cancelled, which happens for two reasons, and neither is an error of this process.
+
+    Either the drain time is over: the client is told, by a 503 or by its stream's last event, if it can be. Or the
+    exchange has given up on a client that does not read: what is unsent is dropped.
+    """
+    connection = connection_of(scope)
+    if connection is None:
+        return
+    task = asyncio.current_task()
+    if task is None or not task.cancelling() or not connection.reading:
+        connection.abort()
+        return
+    task.uncancel()
+    if not client.finished:
+        await client.fail(Overloaded("The gateway is going down; send the request again."), [])
 
 
 async def _until_hangup(receive: Receive, client: OpenAIClient, run: Coroutine[Any, Any, None]) -> None:

@@ -2,7 +2,8 @@
 
 Worker to parent: READY, METRICS (a delta of `Metrics.take`), HEALTH_REPORT (JSON: how attempts ended).
 Parent to worker: CONFIG (the bytes of routes.yaml, first and on every reload), LOCAL (JSON: where the embedded models
-listen), HEALTH_STATE (JSON: what is not fine), NOW (end without waiting, as after a second SIGTERM). The end of the stream means that the other side is gone.
+listen), HEALTH_STATE (JSON: what is not fine), NOW (end without waiting, as after a second SIGTERM). The end of the
+stream means that the other side is gone.
 """
 
 from __future__ import annotations

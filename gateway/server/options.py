@@ -6,6 +6,8 @@ import socket
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway.admission import MAX_IN_FLIGHT
+from gateway.server.protocol import Limits
 from gateway.telemetry.log import Format
 
 
@@ -21,5 +23,7 @@ class Options(NamedTuple):
     workers: int = 1
     drain_delay: float = 5.0  # seconds to go on serving after SIGTERM, while load balancers take the endpoint off
     drain_timeout: float = 30.0  # seconds for answers under way after that
+    max_in_flight: int = MAX_IN_FLIGHT  # requests that a process works on at a time
+    max_connections: int = Limits().connections  # of clients, to a process
     max_body: int = 32 * 1024 * 1024  # bytes
     log_format: Format = "text"

@@ -1,4 +1,7 @@
-"""SIGTERM and SIGINT ask for a drain, a second one for an end now; SIGHUP asks for a reload."""
+"""SIGTERM and SIGINT ask for a drain, a second one for an end now; SIGHUP asks for a reload.
+
+A terminal sends SIGINT and SIGHUP to all processes of a gateway. Its workers pass over them: their parent decides.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,18 @@ import signal
 
 
 class Signals:
-    """Install once, in the running loop of the process that owns the terminal."""
+    """Install once, in the running loop of the process. `worker`: of one that follows its parent."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, worker: bool = False) -> None:
         self.stop = asyncio.Event()
         self.now = asyncio.Event()
         self.hangup = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_stop)
-        loop.add_signal_handler(signal.SIGHUP, self.hangup.set)
+        loop.add_signal_handler(signal.SIGTERM, self.ask)
+        loop.add_signal_handler(signal.SIGINT, _pass if worker else self.ask)
+        loop.add_signal_handler(signal.SIGHUP, _pass if worker else self.hangup.set)
 
-    def _on_stop(self) -> None:
+    def ask(self) -> None:
+        """What SIGTERM does."""
         if self.stop.is_set():
             self.now.set()
         self.stop.set()
@@ -29,3 +33,7 @@ class Signals:
                 await self.now.wait()
         except TimeoutError:
             pass
+
+
+def _pass() -> None:
+    """A signal that is somebody else's."""

@@ -107,7 +107,7 @@ Reply = Callable[[Received], Iterable[Step]]
 class Upstream:
     """Use as a context manager: the server runs in a thread of its own from start to end."""
 
-    def __init__(self, default: Reply) -> None:
+    def __init__(self, default: Reply, port: int = 0) -> None:
         self.default = default
         self.requests: list[Received] = []
         self.billed: list[Billed] = []
@@ -119,7 +119,7 @@ class Upstream:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="upstream", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=512)
         self.port: int = self._listener.getsockname()[1]
         self._server: asyncio.Server | None = None
 

@@ -1,0 +1,137 @@
+"""What fails is left alone by all workers, looked after by probes, and comes back little by little."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests import replies
+from tests.servers import Gateway, free_port, until
+from tests.upstream import Upstream
+
+ROUTES = """
+version: 1
+providers:
+  up: {base_url: "@BASE@"}
+  lost: {base_url: "http://127.0.0.1:@LOST@/v1"}
+models:
+  lost: {provider: lost, model: lost-up, price: unmetered}
+  spare: {provider: up, model: spare-up, price: unmetered}
+  slow: {provider: up, model: slow-up, price: unmetered}
+  limited: {provider: up, model: limited-up, price: unmetered}
+routes:
+  - {name: fragile, match: {model: fragile}, use: [lost], fallback: [spare], retries: 0}
+  - {name: hurried, match: {model: hurried}, use: [limited], fallback: [spare]}
+"""
+CLOSED, OPEN = 0, 2
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with Upstream(replies.ok()) as server:
+        yield server
+
+
+@pytest.fixture(params=[1, 2], ids=["one process", "two workers"])
+def gateway(request: pytest.FixtureRequest, tmp_path: Path, upstream: Upstream) -> Iterator[Gateway]:
+    upstream.forget()
+    routes = ROUTES.replace("@BASE@", upstream.base_url).replace("@LOST@", str(free_port()))
+    with Gateway(tmp_path, routes, args=["--workers", str(request.param)]) as started:
+        yield started
+
+
+def state(gateway: Gateway, model: str) -> int | None:
+    """None: there is no such series."""
+    labels = {"model": model, "endpoint": "default"}
+    samples = [each for each in gateway.samples() if each.name == "gateway_breaker_state"]
+    return next((int(each.value) for each in samples if each.labels == labels), None)
+
+
+def chat(gateway: Gateway, model: str = "fragile", **headers: str) -> httpx.Response:
+    """Over a connection of its own, so that any worker may get it."""
+    body = {"model": model, "messages": [{"role": "user", "content": "Say hello."}]}
+    return httpx.post(f"{gateway.url}/v1/chat/completions", json=body, headers=headers, trust_env=False, timeout=10)
+
+
+def served(answer: httpx.Response) -> tuple[str, str]:
+    assert answer.status_code == 200, answer.text
+    return answer.headers["x-gateway-model"], answer.headers["x-gateway-attempts"]
+
+
+def lost_port(gateway: Gateway) -> int:
+    found = re.search(r"lost: \{base_url: .*:(\d+)/", gateway.routes.read_text())
+    assert found is not None
+    return int(found[1])
+
+
+def test_from_failure_to_recovery(gateway: Gateway) -> None:
+    assert [state(gateway, model) for model in ("lost", "spare", "slow", "limited")] == [CLOSED] * 4
+    assert [served(chat(gateway)) for _ in range(5)] == [("spare", "2")] * 5
+    until("the breaker to open", lambda: state(gateway, "lost") == OPEN)
+    assert [served(chat(gateway)) for _ in range(20)] == [("spare", "1")] * 20
+
+    with Upstream(replies.status(503), lost_port(gateway)) as lost:
+        lost.wait_for(lambda _: len(lost.requests) >= 2)
+        assert served(chat(gateway)) == ("spare", "1")
+        assert {(each.method, each.path) for each in lost.requests} == {("GET", "/v1/models")}
+        assert state(gateway, "lost") == OPEN
+
+        lost.default = replies.ok()
+        until("a live request to try it", lambda: served(chat(gateway)) == ("lost", "1"))
+        until("the breaker to close", lambda: state(gateway, "lost") == CLOSED)
+        who = Counter(served(chat(gateway)) for _ in range(30))
+        assert who["spare", "1"] > who["lost", "1"]  # the slow start: 10% at first
+        plan = chat(gateway, **{"x-gateway-dry-run": "true"}).json()
+        assert any("starting slowly after a failure" in target["health"] for target in plan["targets"])
+
+    lines = [json.loads(line) for line in gateway.log.splitlines() if '"event":"breaker"' in line]
+    changes = [(line["model"], line["endpoint"], line["state"]) for line in lines]
+    assert changes == [("lost", "default", "open"), ("lost", "default", "half_open"), ("lost", "default", "closed")]
+    assert (lines[0]["level"], lines[0]["reason"]) == ("warning", "5 failures in a row, last connect")
+
+
+def test_a_model_without_a_fallback_says_when_to_come_back(gateway: Gateway) -> None:
+    for _ in range(5):
+        chat(gateway, "lost", **{"x-gateway-no-fallback": "true"})
+    until("the breaker to open", lambda: state(gateway, "lost") == OPEN)
+    for name, headers in (("lost", {}), ("fragile", {"x-gateway-no-fallback": "true"})):
+        answer = chat(gateway, name, **headers)
+        assert answer.status_code == 503
+        assert answer.json()["error"]["code"] == "no_healthy_upstream"
+        assert "lost: breaker open: " in answer.json()["error"]["message"]
+        assert 1 <= int(answer.headers["retry-after"]) <= 10
+
+
+def test_clients_that_hang_up_open_nothing(gateway: Gateway, upstream: Upstream) -> None:
+    upstream.always("slow-up", replies.hang())
+    body = {"model": "slow", "messages": [{"role": "user", "content": "hi"}]}
+    for _ in range(10):
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{gateway.url}/v1/chat/completions", json=body, trust_env=False, timeout=0.1)
+    rows = gateway.wait_rows(10)
+    assert {row["outcome"] for row in rows} == {"cancelled"}
+    upstream.always("slow-up", replies.ok())
+    assert served(chat(gateway, "slow")) == ("slow", "1")
+    assert state(gateway, "slow") == CLOSED
+
+
+def test_a_rate_limit_is_a_rest(gateway: Gateway, upstream: Upstream) -> None:
+    upstream.always("limited-up", replies.rate_limited("30"))
+    assert served(chat(gateway, "hurried")) == ("spare", "2")
+    until("all workers to know", lambda: served(chat(gateway, "hurried")) == ("spare", "1"))
+    until("the rest in the plan", lambda: chat(gateway, "hurried", **{"x-gateway-dry-run": "true"}).json()["skipped"])
+    asked = len(upstream.seen("limited-up"))
+    assert [served(chat(gateway, "hurried")) for _ in range(10)] == [("spare", "1")] * 10
+    plan = chat(gateway, "hurried", **{"x-gateway-dry-run": "true"}).json()
+    assert plan["skipped"] == [{"what": "limited", "why": "rests for 30 s: rate limited (429)"}]
+    refused = chat(gateway, "limited")
+    assert refused.status_code == 503
+    assert 20 <= int(refused.headers["retry-after"]) <= 30
+    assert len(upstream.seen("limited-up")) == asked
+    assert state(gateway, "limited") == CLOSED

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gateway.config import schema
+from gateway.config.endpoints import asleep, read_endpoints, sleeping
 from gateway.config.interpolate import Missing
 from gateway.config.models import Models, first, timeouts
 from gateway.config.patterns import compile_pattern
@@ -32,7 +33,8 @@ def build(file: schema.RoutesFile, source: Source, problems: Problems) -> Config
     defaults = file.defaults or schema.Defaults()
     warnings: list[str] = []
     providers = {name: _provider(name, each, source.path.parent, problems) for name, each in file.providers.items()}
-    models = Models(file, providers)
+    endpoints = read_endpoints(file, providers)
+    models = Models(file, providers, endpoints)
     routes = tuple(_route(route, defaults) for route in file.routes or ())
     rules = Rules(
         models=models.models,
@@ -40,7 +42,7 @@ def build(file: schema.RoutesFile, source: Source, problems: Problems) -> Config
         routes=routes,
         direct=_direct(defaults),
     )
-    warnings += [f"provider {each.name} is disabled: {each.disabled}" for each in providers.values() if each.disabled]
+    warnings += sleeping(file, providers, endpoints)
     warnings += models.warnings(rules)
     warnings += _unreachable(routes)
     keys = _keys(file.keys or [], warnings)
@@ -48,7 +50,7 @@ def build(file: schema.RoutesFile, source: Source, problems: Problems) -> Config
     return Config(
         path=source.path,
         hash=source.hash,
-        providers=providers,
+        providers=providers | {each.provider.name: each.provider for of in endpoints.values() for each in of},
         rules=rules,
         keys_declared=file.keys is not None,
         keys=keys,
@@ -61,10 +63,8 @@ def build(file: schema.RoutesFile, source: Source, problems: Problems) -> Config
 
 
 def _provider(name: str, written: schema.Provider, folder: Path, problems: Problems) -> ProviderConfig:
-    texts = {"base_url": written.base_url, "api_key": written.api_key, "ca_file": written.ca_file}
-    texts |= {f"headers.{header}": value for header, value in (written.headers or {}).items()}
-    why = next((value.why for value in texts.values() if isinstance(value, Missing)), "")
-    if written.base_url == "" and not why:  # ${NAME:-}
+    why = asleep(written, written.base_url, written.api_key)
+    if not (written.base_url or why or written.dialect == "local"):  # ${NAME:-}, or all its models have endpoints
         why = "its base_url is empty"
     ca_file = str(folder / written.ca_file) if written.ca_file else ""
     if ca_file and not why and not Path(ca_file).is_file():
@@ -125,6 +125,7 @@ def _route(written: schema.Route, defaults: schema.Defaults) -> Route:
         baseline=first(written.baseline, defaults.baseline, ""),
         hedge=_hedge(first(written.hedge, defaults.hedge, None)),
         mid_stream=first(written.mid_stream, defaults.mid_stream, "error"),
+        sticky=first(written.sticky, defaults.sticky, None) == "session",
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 
+from gateway.config.endpoints import place, provider_name
 from gateway.config.interpolate import FromEnvironment, Missing
 from gateway.config.problems import Data, Path, Problems, did_you_mean
 from gateway.core.globs import fits
@@ -54,13 +55,23 @@ def _numbered(value: Data, path: Path) -> list[tuple[Data, Path]]:
 
 
 def _providers(data: Data, problems: Problems) -> None:
+    users: dict[Data, list[tuple[str, bool]]] = {}  # model, and whether it has endpoints
+    for name, model in _mapping(data, "models").items():
+        if isinstance(model, dict) and isinstance(model.get("provider"), str):
+            users.setdefault(model["provider"], []).append((name, "endpoints" in model))
     for name, provider in _mapping(data, "providers").items():
         path: Path = ("providers", name)
         if not isinstance(provider, dict):
             continue
         local = provider.get("dialect") == "local"
-        if not local and "base_url" not in provider:
-            problems.add((*path, "base_url"), "is required: where the API begins, such as https://api.example.com/v1")
+        used_by = users.get(name, [])
+        without = [model for model, has_endpoints in used_by if not has_endpoints]
+        if not local and "base_url" not in provider and (without or not used_by):
+            who = (
+                f"; its model `{without[0]}` has no endpoints" if used_by != [] and len(without) < len(used_by) else ""
+            )
+            said = f"is required: where the API begins, such as https://api.example.com/v1{who}"
+            problems.add((*path, "base_url"), said)
         for setting in OPENAI_ONLY if local else LOCAL_ONLY:
             if setting in provider:
                 said = "has no meaning with" if local else "is only for"
@@ -85,10 +96,35 @@ def _models(data: Data, problems: Problems) -> None:
             problems.add(
                 (*path, "price"), "a wildcard's models have different prices: name a model of its own to price it"
             )
+        _endpoints(model, (*path, "endpoints"), name, providers, problems)
         tiers = [tier for tier in _items(_mapping(model, "price"), "tiers") if isinstance(tier, dict)]
         above = [tier["above"] for tier in tiers if isinstance(tier.get("above"), int)]
         if above != sorted(set(above)):
             problems.add((*path, "price", "tiers"), "`above` must grow from one tier to the next")
+
+
+def _endpoints(model: dict[str, Data], path: Path, name: str, providers: dict[str, Data], problems: Problems) -> None:
+    if model.get("endpoints") is None:
+        return
+    if _mapping(providers, str(model.get("provider"))).get("dialect") == "local":
+        problems.add(path, "has no meaning with `dialect: local`, which runs its own server; remove it")
+    seen: dict[tuple[str, str], int] = {}
+    weights: list[Data] = []
+    for index, (endpoint, where) in enumerate(_numbered(model["endpoints"], path)):
+        weights.append(endpoint.get("weight", 1) if isinstance(endpoint, dict) else 1)
+        url_given = endpoint.get("url") if isinstance(endpoint, dict) else None
+        for url, at in _texts(url_given, (*where, "url")):
+            try:
+                address = place(url)
+            except ValueError:
+                continue  # for the schema to complain about
+            if address in seen:
+                problems.add(at, f"is the address of endpoints[{seen[address]}] already")
+            elif provider_name(name, address[0]) in providers:
+                problems.add(at, "with the model's name before it is the name of a provider; rename that")
+            seen.setdefault(address, index)
+    if weights and all(isinstance(weight, (int, Decimal)) and weight == 0 for weight in weights):
+        problems.add(path, "every weight is 0, so nothing could be chosen")
 
 
 def _tasks(data: Data, problems: Problems) -> None:

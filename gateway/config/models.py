@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import cached_property
 
 from gateway.config import schema
+from gateway.config.endpoints import Endpoint, as_one, replicas_of
 from gateway.config.interpolate import Missing
 from gateway.config.pricebook import Listing, PriceBook, book_provider, open_book
 from gateway.config.prices import price_of
@@ -25,10 +26,16 @@ _ALL_BUT_RARE: frozenset[str] = Model._field_defaults["supports"]
 class Models:
     """All models of a file. The price book is opened only if one of them needs it."""
 
-    def __init__(self, file: schema.RoutesFile, providers: Mapping[str, ProviderConfig]) -> None:
+    def __init__(
+        self,
+        file: schema.RoutesFile,
+        providers: Mapping[str, ProviderConfig],
+        endpoints: Mapping[str, Sequence[Endpoint]],
+    ) -> None:
         self.written = file.models
         self.defaults = file.defaults or schema.Defaults()
         self.providers = providers
+        self.endpoints = endpoints
         self.borrowed: dict[str, str] = {}  # model -> the entry whose price it was given by name alone
         self.book_name = ""
         self.models = {name: self._model(name, each) for name, each in file.models.items()}
@@ -40,7 +47,8 @@ class Models:
         return book
 
     def _model(self, name: str, written: schema.Model) -> Model:
-        provider = self.providers[written.provider]
+        endpoints = self.endpoints.get(name, ())
+        provider = as_one(self.providers[written.provider], endpoints)
         hosting = written.hosting or ("self" if provider.dialect == "local" else "api")
         wildcard = name.endswith("/*")
         upstream = "" if wildcard else str(written.model or name)
@@ -65,6 +73,7 @@ class Models:
             set=plain({**(defaults.set or {}), **(written.set or {})}),
             drop=frozenset((*(defaults.drop or ()), *(written.drop or ()))),
             timeouts=timeouts(written.timeout),
+            replicas=replicas_of(endpoints),
             max_in_flight=first(written.max_in_flight, defaults.max_in_flight, None),
             disabled=written.model.why if isinstance(written.model, Missing) else provider.disabled,
             prices=self._wildcard_prices(provider) if wildcard and price is None and hosting == "api" else {},

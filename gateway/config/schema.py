@@ -178,6 +178,16 @@ class ModelTraits(Shape):
     )
 
 
+class Endpoint(Shape):
+    """One of several servers or regions that serve the same model."""
+
+    url: f.Url = Field(description="Where its API begins. The endpoint sleeps while its ${NAME} is not set.")
+    weight: f.Weight = Field(
+        default=Decimal(1), description="Its share of the load; with 0 it is used when the others fail."
+    )
+    api_key: f.Secret | None = Field(default=None, description="In place of the provider's.")
+
+
 class Model(ModelTraits):
     """A model to route to. A name that ends in `/*` is a wildcard: the rest of the requested name goes upstream."""
 
@@ -192,6 +202,12 @@ class Model(ModelTraits):
     price: AnyPrice | None = Field(
         default=None,
         description="Per token, per GPU-hour, per machine-hour, or `unmetered`. APIs default to the price book.",
+    )
+    endpoints: list[Endpoint] | None = Field(
+        default=None,
+        min_length=1,
+        description="Several servers of this model, in place of the provider's base_url. The least busy one is taken; "
+        "a conversation stays with one, so that its prompt cache is used.",
     )
 
 
@@ -271,6 +287,11 @@ class RouteTraits(Shape):
     mid_stream: Literal["error", "continue"] | None = Field(
         default=None,
         description="A stream that breaks off: `error` (default), or `continue` on the next model with `prefill`.",
+    )
+    sticky: Literal["session"] | None = Field(
+        default=None,
+        description="Keep the model of a conversation (`x-session-id`, else a hash of its leading messages) until it "
+        "fails. Always so where the history holds tool calls or signed thinking.",
     )
     baseline: f.Text | None = Field(
         default=None, description="The closed model that savings are measured against; it needs a price, not a key."

@@ -76,7 +76,7 @@ def _look(
     model: Model, replica: Replica, in_flight: Mapping[str, int], standings: Mapping[tuple[str, str], Standing]
 ) -> _Seen:
     load = in_flight.get(load_key(model.name, replica.name), 0)
-    standing = standings.get((model.name, replica.name), _FINE)
+    standing = standings.get((model.name, replica.name), _FINE) if standings else _FINE
     weight = 0.0 if standing.blocked else replica.weight * standing.share
     return _Seen(replica, load, weight, load / weight if weight else math.inf, bool(standing.blocked))
 

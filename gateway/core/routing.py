@@ -112,7 +112,7 @@ def plan(rules: Rules, call: Call, task: Task, principal: Principal, signals: Si
     conversation = None
     if line_up.alternatives or line_up.replicated:
         conversation = conversation_of(line_up, call, principal, signals)
-        if conversation is not None and conversation.sticky:
+        if conversation is not None and conversation.sticky and line_up.route.order == "weighted":
             signals = signals._replace(roll=roll_of(conversation.key))
     targets, skipped = _targets(line_up, call, signals)
     if not targets:

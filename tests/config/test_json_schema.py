@@ -36,6 +36,9 @@ CONTRACT = """
         context_window: 131072
         max_output_tokens: 8192
         max_in_flight: 64
+        endpoints:
+          - {url: "http://vllm-0:8000/v1", weight: 3}
+          - {url: "http://vllm-1:8000/v1", api_key: "${file:/run/secrets/eu}"}
         supports: [tools, json_schema, reasoning, prefill]
         set: {chat_template_kwargs: {enable_thinking: false}}
         drop: [logit_bias]
@@ -53,6 +56,7 @@ CONTRACT = """
         match: {task: support}
         use: [qwen, {model: deepseek-chat, weight: 3}]
         order: cheapest
+        sticky: session
         fallback: [gpt]
         fallback_on: [connect, timeout, rate_limited, server_error, account, context_length, empty, malformed]
         retries: 1

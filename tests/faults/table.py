@@ -76,7 +76,7 @@ NO_CONNECTION = "there is a connection: what goes wrong on it now has another na
 REFUSED = "a refusal has no content; an error inside a 200 is `malformed`, in a stream `stream_cut`"
 LOST_PLAIN = "a 200 has begun: losing it is `malformed`"
 LOST_STREAM = "a 200 has begun: losing it is `stream_cut`"
-IN_WORDS = "only the body says so; a 400 without one is answered by the next target as `malformed`"
+IN_WORDS = "only the body says so; a 400 or 413 without its body is `malformed`"
 
 # kind, phase, what the upstream does, seen, charged, how; then the same for both modes or for one
 BOTH: tuple[tuple[Kind, Phase, str, Seen, Charge, Reply | Port], ...] = (
@@ -105,10 +105,10 @@ BOTH: tuple[tuple[Kind, Phase, str, Seen, Charge, Reply | Port], ...] = (
     (Kind.ACCOUNT, BODY, "403 and half of its body", FALLBACK, NOTHING, refusal(403, sent=0.5)),
     (Kind.CONTEXT_LENGTH, START, "400 naming the length", FALLBACK, NOTHING, replies.context_too_long()),
     (Kind.CONTEXT_LENGTH, START, "413", FALLBACK, NOTHING, refusal(413)),
-    (Kind.CONTEXT_LENGTH, HEAD, "413, then the connection ends", FALLBACK, NOTHING, refusal(413, sent=0)),
-    (Kind.CONTEXT_LENGTH, BODY, "413 and half of its body", FALLBACK, NOTHING, refusal(413, sent=0.5)),
     (Kind.EMPTY, FINAL, "finish `stop`, no content", FALLBACK, USAGE, faulty.finishes_with("stop", None)),
     (Kind.MALFORMED, START, "bytes that are not HTTP", FALLBACK, INPUT, replies.raw(b"SSH-2.0-nothing\r\n", CLOSE)),
+    (Kind.MALFORMED, HEAD, "400, then the connection ends", FALLBACK, NOTHING, refusal(400, sent=0)),
+    (Kind.MALFORMED, BODY, "413 and half of its body", FALLBACK, NOTHING, refusal(413, sent=0.5)),
     (Kind.MALFORMED, BODY, "200 with an HTML page", FALLBACK, INPUT, replies.html_in_200()),
     (Kind.MALFORMED, BODY, "200 of JSON with an error in it", FALLBACK, INPUT, faulty.error_as_json()),
     (Kind.CONTENT_FILTER, START, "400 naming the filter", FALLBACK, NOTHING, replies.content_filtered()),
@@ -177,6 +177,7 @@ NEVER: tuple[tuple[Kind, tuple[Phase, ...], tuple[Mode, ...], str], ...] = (
     (Kind.SERVER_ERROR, (CONTENT, FINAL), (PLAIN,), LOST_PLAIN),
     (Kind.SERVER_ERROR, (CONTENT, FINAL), (STREAM,), LOST_STREAM),
     (Kind.ACCOUNT, (CONTENT, FINAL), (PLAIN, STREAM), REFUSED),
+    (Kind.CONTEXT_LENGTH, (HEAD, BODY), (PLAIN, STREAM), IN_WORDS),
     (Kind.CONTEXT_LENGTH, (CONTENT, FINAL), (PLAIN, STREAM), REFUSED),
     (Kind.EMPTY, (START, HEAD), (PLAIN,), "an answer that has not come is not an empty one; no body is `malformed`"),
     (Kind.EMPTY, (START, HEAD), (STREAM,), "a stream that has not come is not an empty one; no event is `stream_cut`"),

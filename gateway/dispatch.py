@@ -19,6 +19,7 @@ from gateway.flight import Flight
 from gateway.health import Watch
 from gateway.pace import Pace
 from gateway.providers.base import Provider
+from gateway.sessions import Sessions
 from gateway.telemetry.events import Event, RequestEnded, RequestStarted
 
 HEDGE = "hedge"  # the reason of a second attempt that was made because the first was slow
@@ -33,6 +34,7 @@ class Shared(NamedTuple):
     pace: Pace
     health: Watch
     admission: Admission
+    sessions: Sessions
 
 
 class Dispatcher:

@@ -89,7 +89,7 @@ class Engine:
         rules = self.config.rules
         task = classify(call, rules.tasks, known=rules.known_tasks)
         shared = self._shared
-        signals = Signals(shared.in_flight, self._dice.random(), shared.health.view())
+        signals = Signals(shared.in_flight, self._dice.random(), shared.health.view(), shared.sessions)
         return plan(rules, call, task, principal, signals)
 
     async def _explain(self, plan: Plan, flight: Flight, client: Client) -> None:
@@ -111,6 +111,8 @@ class Engine:
                 case Try() | Continue() as step:
                     failures = await self._dispatcher.dispatch(plan, step, flight, client)
                     if not failures:
+                        if flight.answered_by is not None:
+                            self._shared.sessions.answered(plan, flight.call, flight.principal, flight.answered_by)
                         return
                     flight.history += failures
                     roll = self._dice.random()

@@ -210,11 +210,12 @@ class Exchange:
         time_of_loop = asyncio.get_running_loop().time
         idle = self.target.timeouts.idle or 0.0
         slack = idle / 16  # the idle timer is moved at most this often, and so fires at most this much late
+        linger = min(AFTER_FINISH, idle * 0.9)  # less than what the timer has left
         moved = 0.0
         held = b""
         try:
             while not tap.done and tap.error is None:
-                data = await (upstream.chunk() if not tap.finish else _after_finish(upstream))
+                data = await (upstream.chunk() if not tap.finish else _after_finish(upstream, linger))
                 out = tap.feed(data) if data else tap.end()
                 if not self.committed:
                     held += out
@@ -355,10 +356,10 @@ class Exchange:
         )
 
 
-async def _after_finish(upstream: Upstream) -> bytes:
+async def _after_finish(upstream: Upstream, seconds: float) -> bytes:
     """What follows a finish. The answer is whole without it: an end that does not come, or comes badly, is an end."""
     try:
-        async with asyncio.timeout(AFTER_FINISH):
+        async with asyncio.timeout(seconds):
             return await upstream.chunk()
     except (TimeoutError, UpstreamFailure):
         return b""

@@ -78,10 +78,11 @@ class Observed:
             estimated=True,
         )
 
-    def failed_usage(self, kind: str, estimated_input: int) -> Usage:
+    def failed_usage(self, kind: str, status: int, estimated_input: int) -> Usage:
         """What a failed or cancelled attempt is charged for."""
         seen_output = self.characters or self.reasoning_characters
-        if self.reported is None and not seen_output and (not self.sent or kind in FREE_KINDS):
+        free = not self.sent or kind in FREE_KINDS or 400 <= status < 500
+        if self.reported is None and not seen_output and free:
             return NOTHING
         return self.usage(estimated_input)
 
@@ -126,7 +127,7 @@ class Flight:
         elif result == "relayed":
             usage = NOTHING
         else:
-            usage = seen.failed_usage(result, self.estimated_input)
+            usage = seen.failed_usage(result, end.status, self.estimated_input)
         if end.committed:  # the client has it, or a part of it
             self.usage = _together(self.usage, usage)
         price = target.price

@@ -10,6 +10,7 @@ from gateway.config.types import Config
 from gateway.dispatch import Shared
 from gateway.health import Watch
 from gateway.pace import Pace
+from gateway.sessions import Sessions
 from gateway.stores.base import Ledger
 from gateway.telemetry.events import Event, LedgerState
 from gateway.telemetry.labels import LabelSets
@@ -46,6 +47,6 @@ class Observer:
         self.metrics.observe(LedgerState(ledger.depth, ledger.failures, ledger.dropped))
 
 
-def shared(observer: Observer, health: Watch, admission: Admission) -> Shared:
+def shared(observer: Observer, health: Watch, admission: Admission, sessions: Sessions) -> Shared:
     """What a process's calls share, whatever the configuration."""
-    return Shared(observer.emit, CODEC, {}, Pace(), health, admission)
+    return Shared(observer.emit, CODEC, {}, Pace(), health, admission, sessions)

@@ -23,6 +23,7 @@ from gateway.server.options import Options, Sockets
 from gateway.server.probes import Prober
 from gateway.server.protocol import Limits
 from gateway.server.signals import Signals
+from gateway.sessions import Sessions
 from gateway.telemetry.events import ConfigReloaded
 from gateway.telemetry.log import Log
 
@@ -38,7 +39,7 @@ async def serve_single(options: Options, config: Config, lines: Log, sockets: So
     models = LocalModels()
     health = Health(observer.emit)
     health.configure(config)
-    gateway = Gateway(config, models.provider, shared(observer, health, Admission(options.max_in_flight)))
+    gateway = Gateway(config, models.provider, shared(observer, health, Admission(options.max_in_flight), Sessions()))
     draining = False
 
     def provider_of(name: str) -> Provider | None:

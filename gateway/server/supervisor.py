@@ -20,7 +20,7 @@ from gateway.config.watch import changes
 from gateway.errors import ConfigError
 from gateway.health import Health
 from gateway.providers.local import LocalProvider, LocalServer
-from gateway.server.control import CONFIG, HEALTH_REPORT, HEALTH_STATE, LOCAL, METRICS, NOW, READY, Control
+from gateway.server.control import CONFIG, HEALTH_REPORT, HEALTH_STATE, LOCAL, METRICS, NOW, READY, SESSION, Control
 from gateway.server.drain import DRAINING
 from gateway.server.listener import listener
 from gateway.server.locals import LocalModels, address, local_providers
@@ -156,6 +156,8 @@ class Supervisor:
                 elif kind == HEALTH_REPORT:
                     self._desk.take(number, payload)
                     self._tell_health()
+                elif kind == SESSION:
+                    self._tell_others(number, payload)
                 elif kind == READY:
                     self._controls[number] = control
                     self._tell_health()
@@ -189,6 +191,11 @@ class Supervisor:
 
     def _local_provider(self, provider: ProviderConfig) -> LocalProvider:
         return LocalProvider(provider, self._servers[provider.name][1])
+
+    def _tell_others(self, number: int, payload: bytes) -> None:
+        for other, control in self._controls.items():
+            if other != number:
+                control.send(SESSION, payload)
 
     def _addresses(self) -> bytes:
         return json.dumps({name: address(server) for name, (_, server) in self._servers.items()}).encode()

@@ -17,7 +17,7 @@ from gateway.admission import Admission
 from gateway.config.load import load
 from gateway.runtime import Gateway
 from gateway.server.app import PublicApp
-from gateway.server.control import CONFIG, HEALTH_REPORT, HEALTH_STATE, LOCAL, METRICS, NOW, READY, Control
+from gateway.server.control import CONFIG, HEALTH_REPORT, HEALTH_STATE, LOCAL, METRICS, NOW, READY, SESSION, Control
 from gateway.server.drain import close, drain
 from gateway.server.listener import allow_files, listener, room_for
 from gateway.server.locals import SharedModels
@@ -27,6 +27,7 @@ from gateway.server.protocol import Limits
 from gateway.server.sharing import WorkerHealth
 from gateway.server.signals import Signals
 from gateway.server.single import reload
+from gateway.sessions import Sessions
 from gateway.telemetry.log import Log
 
 log = logging.getLogger("gateway")
@@ -54,7 +55,8 @@ async def work(options: Options, lines: Log, inherited: Inherited) -> None:
     models = SharedModels()
     health = WorkerHealth(lambda payload: control.send(HEALTH_REPORT, payload))
     admission = Admission(options.max_in_flight, worker=inherited.number, workers=options.workers)
-    gateway = Gateway(config, models.provider, shared(observer, health, admission))
+    sessions = Sessions(lambda payload: control.send(SESSION, payload))
+    gateway = Gateway(config, models.provider, shared(observer, health, admission, sessions))
 
     async def obey() -> None:
         nonlocal delay
@@ -65,6 +67,8 @@ async def work(options: Options, lines: Log, inherited: Inherited) -> None:
                 models.update(json.loads(payload))
             elif kind == HEALTH_STATE:
                 health.update(payload)
+            elif kind == SESSION:
+                sessions.take(payload)
             elif kind == NOW:
                 signals.now.set()
         delay = 0.0  # the parent is gone: nobody tells a load balancer to wait

@@ -15,6 +15,7 @@ from gateway.config import load
 from gateway.config.types import Config
 from gateway.core.call import Call, Endpoint, Principal, parse
 from gateway.core.explain import explain
+from gateway.core.health import health_of
 from gateway.core.pricing import dollars
 from gateway.core.routing import Plan, Signals, plan
 from gateway.core.strategies import expected_cost
@@ -155,7 +156,9 @@ def _targets_text(call: Call, decision: Plan) -> str:
             target.model.provider,
             target.model.hosting,
             _money(expected_cost(target, call)),
-            f"{target.why}\nprice: {price_text(target.price)}" + (f" ({target.price.source})" if target.price else ""),
+            f"{target.why}\nprice: {price_text(target.price)}"
+            + (f" ({target.price.source})" if target.price else "")
+            + f"\nhealth: {health_of(target, None)}",
         )
         for number, target in enumerate(decision.targets, 1)
     ]

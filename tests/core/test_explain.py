@@ -70,6 +70,7 @@ def test_explain() -> None:
     assert it["skipped"] == [{"what": "asleep", "why": "disabled: KEY is not set"}]
     assert it["passed_over"] == [{"what": "support", "why": "task is default, not support"}]
     assert [target["model"] for target in it["targets"]] == ["qwen", "local", "new", "gpt"]
+    assert {target["health"] for target in it["targets"]} == {"unknown offline"}
     qwen, local, new, gpt = it["targets"]
     assert (qwen["upstream_model"], qwen["provider"], qwen["hosting"]) == ("Qwen/Qwen3-32B", "vllm", "self")
     assert (qwen["price"]["usd_per_hour"], qwen["price"]["source"]) == (2.4, "machine-hour at rated speed")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from gateway.core.record import Record
 from gateway.core.usage import Usage
-from gateway.telemetry.events import ConfigReloaded, Event, RequestFinished, RequestStarted
+from gateway.telemetry.events import BreakerChanged, ConfigReloaded, Event, RequestFinished, RequestStarted
 from gateway.telemetry.lines import LONGEST, JsonLines, TextLines, clean
 from gateway.telemetry.log import Log
 from tests.stores.records import ATTEMPT, record, records
@@ -106,6 +106,18 @@ def test_reloads(result: str, level: str, text: str) -> None:
     assert f"{text} config=beef\n" in written("text", ConfigReloaded(result, "beef"))
     found = json.loads(written("json", ConfigReloaded(result, "beef")))
     assert (found["event"], found["level"], found["result"], found["config"]) == ("reload", level, result, "beef")
+
+
+@pytest.mark.parametrize(("state", "level"), [("open", "warning"), ("half_open", "info"), ("closed", "info")])
+def test_breakers(state: str, level: str) -> None:
+    change = BreakerChanged("qwen", "vllm-0:8000", state, "5 failures in a row, last connect")
+    expected = f'breaker {state} model=qwen endpoint=vllm-0:8000 reason="5 failures in a row, last connect"\n'
+    text = written("text", change)
+    assert text.endswith(expected)
+    assert level.upper() in text
+    found = json.loads(written("json", change))
+    assert found.pop("time")
+    assert found == {"level": level, "event": "breaker", **change._asdict()}
 
 
 def test_a_refused_request_shows_why_and_zeros_stay() -> None:

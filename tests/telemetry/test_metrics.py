@@ -29,6 +29,7 @@ from gateway.core.usage import Usage
 from gateway.stores.reader import sums
 from gateway.stores.sqlite import SqliteLedger
 from gateway.telemetry.events import (
+    BreakerChanged,
     ConfigReloaded,
     Event,
     LedgerState,
@@ -353,6 +354,17 @@ def test_gauges_add_up_and_a_dead_worker_takes_its_own_along() -> None:
     assert value(parent, "gateway_requests_in_flight", model="qwen") == 2
     assert value(parent, "gateway_ledger_queue_depth") == 3
     assert value(parent, "gateway_ledger_write_failures_total") == 2, "what it counted stays"
+
+
+def test_breakers() -> None:
+    metrics = configured()
+    assert value(metrics, "gateway_breaker_state", model="kimi", endpoint="default") is None, "it is asleep"
+    for state, shown in (("closed", 0), ("open", 2), ("half_open", 1), ("open", 2), ("closed", 0)):
+        metrics.observe(BreakerChanged("qwen", "default", state, "because"))
+        assert value(metrics, "gateway_breaker_state", model="qwen", endpoint="default") == shown
+        assert value(metrics, "gateway_breaker_state", model="gpt", endpoint="default") == 0
+    metrics.observe(BreakerChanged("unheard of", "default", "open", "because"))
+    assert value(metrics, "gateway_breaker_state", model="unheard of", endpoint="default") is None
 
 
 def test_what_is_taken_is_counted_once_and_what_follows_too() -> None:

@@ -8,6 +8,7 @@ import json
 import logging
 import socket
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,19 +59,26 @@ async def work(options: Options, lines: Log, inherited: Inherited) -> None:
     sessions = Sessions(lambda payload: control.send(SESSION, payload))
     gateway = Gateway(config, models.provider, shared(observer, health, admission, sessions))
 
+    orders: Mapping[bytes, Callable[[bytes], object]] = {
+        CONFIG: lambda content: reload(options, gateway, observer, content=content),  # the parent tells of it
+        LOCAL: lambda payload: models.update(json.loads(payload)),
+        HEALTH_STATE: health.update,
+        SESSION: sessions.take,
+        NOW: lambda _: signals.now.set(),
+    }
+
+    orders: Mapping[bytes, Callable[[bytes], object]] = {
+        CONFIG: lambda content: reload(options, gateway, observer, content=content),  # the parent tells of it
+        LOCAL: lambda addresses: models.update(json.loads(addresses)),
+        HEALTH_STATE: health.update,
+        SESSION: sessions.take,
+        NOW: lambda _: signals.now.set(),
+    }
+
     async def obey() -> None:
         nonlocal delay
         async for kind, payload in frames:
-            if kind == CONFIG:
-                reload(options, gateway, observer, content=payload)  # the parent tells of it
-            elif kind == LOCAL:
-                models.update(json.loads(payload))
-            elif kind == HEALTH_STATE:
-                health.update(payload)
-            elif kind == SESSION:
-                sessions.take(payload)
-            elif kind == NOW:
-                signals.now.set()
+            orders[kind](payload)
         delay = 0.0  # the parent is gone: nobody tells a load balancer to wait
         signals.stop.set()
 

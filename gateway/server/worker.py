@@ -61,14 +61,6 @@ async def work(options: Options, lines: Log, inherited: Inherited) -> None:
 
     orders: Mapping[bytes, Callable[[bytes], object]] = {
         CONFIG: lambda content: reload(options, gateway, observer, content=content),  # the parent tells of it
-        LOCAL: lambda payload: models.update(json.loads(payload)),
-        HEALTH_STATE: health.update,
-        SESSION: sessions.take,
-        NOW: lambda _: signals.now.set(),
-    }
-
-    orders: Mapping[bytes, Callable[[bytes], object]] = {
-        CONFIG: lambda content: reload(options, gateway, observer, content=content),  # the parent tells of it
         LOCAL: lambda addresses: models.update(json.loads(addresses)),
         HEALTH_STATE: health.update,
         SESSION: sessions.take,

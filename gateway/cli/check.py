@@ -52,6 +52,9 @@ def _as_text(config: Config) -> str:
             "Routes (the first match wins; what sleeps is in brackets)\n" + table(("#", "ROUTE", "WHAT IT DOES"), rows)
         )
     sections.append("Models that are live\n" + _models_table(live))
+    replicated = [(m.name, r.name, f"{r.weight:g}") for m in live for r in m.replicas if r.provider]
+    if replicated:
+        sections.append("Endpoints that are live\n" + table(("MODEL", "ENDPOINT", "WEIGHT"), replicated))
     if asleep:
         reasons = [(model.name, model.provider, model.disabled) for model in asleep]
         sections.append("Models that sleep\n" + table(("MODEL", "PROVIDER", "BECAUSE"), reasons))
@@ -112,6 +115,7 @@ def _route_text(route: Route, config: Config) -> str:
     )
     lines = [f"when {_match_text(route.match)}", f"{route.order}: {candidates}"]
     lines += [f"then {', '.join(map(shown, route.fallback))}"] if route.fallback else []
+    lines += ["sticky: session"] if route.sticky else []
     lines += [f"baseline {route.baseline}"] if route.baseline else []
     return "\n".join(lines)
 
@@ -143,6 +147,7 @@ def _route_json(route: Route) -> dict[str, Any]:
         "max_attempts": route.max_attempts,
         "timeout": {limit: seconds for limit, seconds in route.timeouts._asdict().items() if seconds is not None},
         "baseline": route.baseline or None,
+        "sticky": "session" if route.sticky else None,
     }
 
 
@@ -153,6 +158,7 @@ def _model_json(model: Model) -> dict[str, Any]:
         "upstream_name": model.upstream_name or None,
         "hosting": model.hosting,
         "disabled": model.disabled or None,
+        "endpoints": [{"name": each.name, "weight": each.weight} for each in model.replicas if each.provider],
         "price": price_json(model.price),
         "context_window": model.context_window,
         "max_output_tokens": model.max_output_tokens,

@@ -51,6 +51,7 @@ def _target(target: Target, call: Call, standings: Standings) -> dict[str, Any]:
         "model": target.model.name,
         "upstream_model": target.upstream_name,
         "provider": target.model.provider,
+        "replica": target.replica.name if target.replica.provider else None,
         "hosting": target.model.hosting,
         "price": _price(target.price),
         "expected_cost_usd": None if expected is None else float(dollars(expected)),

@@ -12,10 +12,11 @@ from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
 from gateway.core.health import in_good_health, left_out, none_healthy
 from gateway.core.index import Index, LineUp, price_of, rest_of
 from gateway.core.passed_over import Asked, PassedOver
+from gateway.core.pricing import dollars
 from gateway.core.replicas import expand
 from gateway.core.rules import Candidate, Hedge, Match, Model, Route, Signals, Skipped, Target, Timeouts
 from gateway.core.sticky import Conversation, conversation_of, kept_first, roll_of
-from gateway.core.strategies import STRATEGIES, Strategy
+from gateway.core.strategies import STRATEGIES, Strategy, highest_cost
 from gateway.core.tasks import Task, TaskRule
 from gateway.errors import RequestError, RouteExhausted
 
@@ -46,6 +47,7 @@ _CONTENT: Mapping[Endpoint, str] = {
     Endpoint.COMPLETIONS: "prompt",
     Endpoint.EMBEDDINGS: "input",
 }
+_DEARER = "more than x-gateway-max-cost-usd"
 _NAMES: Mapping[str, str] = {"json_schema": "JSON schemas"}
 
 
@@ -193,6 +195,8 @@ def _fitted(target: Target, call: Call, skipped: list[Skipped]) -> Target | None
         upstream_name = rest_of(model, call.model)
         why = why or ("" if upstream_name else "the requested name does not fit it")
         target = target._replace(upstream_name=upstream_name, price=price_of(model, upstream_name))
+    if call.hints.max_cost_nano_usd is not None:
+        why = why or _too_dear(target, call, call.hints.max_cost_nano_usd)
     if why:
         skipped.append(Skipped(model.name, why))
         return None
@@ -209,6 +213,14 @@ def _unable(model: Model, call: Call) -> str:
     if _too_small(model, call):
         return f"context window of {model.context_window} tokens is too small for about {call.estimated_input}"
     return ""
+
+
+def _too_dear(target: Target, call: Call, limit: int) -> str:
+    """Why a model is not for a client with a limit of so many nano-USD; empty where it is."""
+    highest = highest_cost(target, call)
+    if highest is None:
+        return "no known price, and the client has set a limit"
+    return f"may cost ${dollars(highest)}, {_DEARER}" if highest > limit else ""
 
 
 def _lacking(model: Model, call: Call) -> list[str]:
@@ -231,6 +243,8 @@ def _refusal(line_up: LineUp, call: Call, skipped: Sequence[Skipped]) -> Request
     message = f"no model of route {name} can serve this request: {reasons}"
     if lacking:
         return RequestError(message, param=_NEEDED_BY.get(lacking[0], "messages"))
+    if any(each.why.endswith(_DEARER) for each in skipped):
+        return RequestError(message, code="max_cost_exceeded", param="x-gateway-max-cost-usd")
     if any(_too_small(model, call) for model in models):
         return RequestError(message, code="context_length_exceeded", param=_CONTENT[call.endpoint])
     return RequestError(message, param="model")  # a wildcard that the requested name does not fit

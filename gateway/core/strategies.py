@@ -12,6 +12,7 @@ from gateway.core.usage import Usage
 
 Strategy = Callable[[Sequence[tuple[Target, Candidate]], Call, Signals], "list[Target]"]
 
+UNKNOWN_OUTPUT = 4096  # tokens a model may write where neither client nor model has a cap (contract section 3)
 ASSUMED_OUTPUT = 512  # tokens, where the client sets no cap
 
 
@@ -21,6 +22,14 @@ def expected_cost(target: Target, call: Call) -> int | None:
         return None
     output = expected_output(target.model, call) * call.n
     return cost(Usage(input=call.estimated_input, output=output), target.price)
+
+
+def highest_cost(target: Target, call: Call) -> int | None:
+    """What this request may cost at most on a target if its input is as estimated, in nano-USD; None where unpriced."""
+    if target.price is None:
+        return None
+    output = call.max_output or target.model.max_output_tokens or UNKNOWN_OUTPUT
+    return cost(Usage(input=call.estimated_input, output=output * call.n), target.price)
 
 
 def expected_output(model: Model, call: Call) -> int:

@@ -335,3 +335,30 @@ def test_the_clients_timeout_only_shortens(header: str, total: float) -> None:
 def test_known_tasks_are_those_that_routes_name_literally() -> None:
     routes = (use("cheap", match=Match(task=("billing", "cod*"))), use("cheap", match=Match(task=("support",))))
     assert rules(*routes).known_tasks == {"billing", "support"}
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("0.01", ["dear", "cheap"]), ("0.0000015", ["cheap"]), ("0.0000001", None)],
+)
+def test_a_client_may_limit_the_cost(limit: str, expected: list[str] | None) -> None:
+    """1,000 tokens out: $0.000004 on the dear one, $0.000001 on the cheap one."""
+    body = b'{"model": "auto", "messages": [{"role": "user", "content": "x"}], "max_tokens": 1000}'
+    asked = parse(Endpoint.CHAT, [(b"x-gateway-max-cost-usd", limit.encode())], body, CODEC)
+    prices = {
+        name: Price("", rates=Rates(0, 0, 0, rate, rate)) for name, rate in (("dear", 4 * 10**6), ("cheap", 10**6))
+    }
+    models = {name: Model(name, "p", name, price=price) for name, price in prices.items()}
+    models["unknown"] = Model("unknown", "p", "unknown")
+    route = Route("r", use=(Candidate("dear"), Candidate("unknown"), Candidate("cheap")))
+    rules = Rules(models, (), (route,), Route("direct", use=()))
+    task = Task("default", 1.0, "")
+    if expected is None:
+        with pytest.raises(RequestError) as raised:
+            plan(rules, asked, task, Principal(), Signals())
+        assert (raised.value.status, raised.value.code) == (400, "max_cost_exceeded")
+        assert raised.value.param == "x-gateway-max-cost-usd"
+    else:
+        found = plan(rules, asked, task, Principal(), Signals())
+        assert [target.model.name for target in found.targets] == expected
+        assert "unknown" in [skipped.what for skipped in found.skipped]

@@ -17,7 +17,7 @@ from gateway.flight import Request
 from gateway.runtime import Gateway, Runtime
 from gateway.server.auth import ANONYMOUS, Authenticator
 from gateway.server.openai import OpenAIClient
-from gateway.server.protocol import connection_of
+from gateway.server.protocol import BoundedHttpProtocol, connection_of
 from gateway.wire import CODEC
 
 ENDPOINTS = {"/v1" + endpoint.value: endpoint for endpoint in Endpoint}
@@ -37,12 +37,13 @@ class PublicApp:
         self._door: tuple[Runtime, Authenticator] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        client = OpenAIClient(send)
+        connection = connection_of(scope)
+        client = OpenAIClient(send, connection.flow)
         runtime = self._gateway.enter()
         try:
             await self._serve(runtime, scope, receive, client)
         except asyncio.CancelledError:
-            await _end(scope, client)
+            await _end(connection, client)
         except (
             Exception
         ):  # the boundary: whatever went wrong in here, the client gets an envelope and the log the trace
@@ -117,7 +118,7 @@ class PublicApp:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise RequestError("The body ended before it was whole.")
-            if (connection := connection_of(scope)) is not None and connection.too_slow:
+            if connection_of(scope).too_slow:
                 raise RequestError("The body did not come in time.", status=408)
             parts.append(message.get("body", b""))
             size += len(parts[-1])
@@ -128,17 +129,14 @@ class PublicApp:
         return RequestError(message, status=413, code="request_too_large")
 
 
-async def _end(scope: Scope, client: OpenAIClient) -> None:
+async def _end(connection: BoundedHttpProtocol, client: OpenAIClient) -> None:
     """Ends a request that was cancelled, which happens for two reasons, and neither is an error of this process.
 
     Either the drain time is over: the client is told, by a 503 or by its stream's last event, if it can be. Or the
     exchange has given up on a client that does not read: what is unsent is dropped.
     """
-    connection = connection_of(scope)
-    if connection is None:
-        return
     task = asyncio.current_task()
-    if task is None or not task.cancelling() or not connection.reading:
+    if task is None or not task.cancelling() or not connection.reading or client.in_pieces:
         connection.abort()
         return
     task.uncancel()

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from starlette.types import Send
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from gateway.errors import GatewayError
 from gateway.flight import Header, latin
 from gateway.server.errors import envelope, event
 
+PIECE = 64 * 1024  # bytes of a stream that are handed over at once
+
 
 class OpenAIClient:
     """Implements `gateway.exchange.Client`."""
 
-    __slots__ = ("_send", "finished", "started")
+    __slots__ = ("_flow", "_send", "finished", "in_pieces", "started")
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, flow: FlowControl) -> None:
+        """`flow`: of the connection that `send` writes to."""
         self._send = send
+        self._flow = flow
         self.started = False
         self.finished = False
+        self.in_pieces = False  # a part of something is out, which nothing else may follow
 
     async def start(self, status: int, headers: list[Header]) -> None:
         self.started = True
@@ -26,7 +32,20 @@ class OpenAIClient:
     async def send(self, body: bytes, *, more: bool) -> None:
         if not more:
             self.finished = True
+        elif len(body) > PIECE:
+            await self._send_in_pieces(memoryview(body))
+            return
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
+        if more and self._flow.write_paused:
+            await self._flow.drain()
+
+    async def _send_in_pieces(self, body: memoryview) -> None:
+        self.in_pieces = True
+        for start in range(0, len(body), PIECE):
+            await self._send({"type": "http.response.body", "body": body[start : start + PIECE], "more_body": True})
+            if self._flow.write_paused:
+                await self._flow.drain()
+        self.in_pieces = False
 
     async def fail(self, error: GatewayError, headers: list[Header]) -> None:
         if self.started:

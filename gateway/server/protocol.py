@@ -105,8 +105,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._deaf = True
-        if self.scope is not None:
-            self.scope["state"].pop(CONNECTION, None)  # else the two keep each other alive
+        self.pipeline.clear()
+        # Else the connection and its last request would keep each other alive.
+        self.scope = self.cycle = None  # type: ignore[assignment]  # as they are at first
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -270,9 +271,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         return True
 
 
-def connection_of(scope: Scope) -> BoundedHttpProtocol | None:
-    """The connection that a request came by; None once it is lost."""
-    connection: BoundedHttpProtocol | None = scope["state"].get(CONNECTION)
+def connection_of(scope: Scope) -> BoundedHttpProtocol:
+    """The connection that a request came by."""
+    connection: BoundedHttpProtocol = scope["state"][CONNECTION]
     return connection
 
 

@@ -95,7 +95,7 @@ class Dispatcher:
         try:
             return await exchange.talk()
         finally:
-            self._health.report(name, target.replica.name, exchange.result, exchange.retry_after)
+            self._health.report(name, target.replica.name, exchange.verdict, exchange.retry_after)
             self._count(target, -1)
             self._emit(RequestEnded(name))
 

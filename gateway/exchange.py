@@ -100,10 +100,11 @@ class Exchange:
         self._total = flight.plan.total
         self._fallback_on = flight.plan.fallback_on
         self._ended = False
+        self._hurried = False  # the limit in force is the client's
         self._booked = self.started  # up to here the time has been booked as the upstream's or ours
         self._status = 0
         self.retry_after: float | None = None  # seconds, as the upstream asked
-        self.result = "cancelled"  # how it ended, as in AttemptRecord
+        self.verdict = "cancelled"  # what its end says about the upstream: a result as in AttemptRecord
         self._first_token: float | None = None
         self._awaiting = ""
         self._limit = 0.0
@@ -308,6 +309,7 @@ class Exchange:
         self._awaiting, self._limit = what, left
         if seconds is not None and seconds < left:
             self._limit = seconds
+        self._hurried = self._limit == left and self.call.hints.timeout is not None
 
     def _opened(self, upstream: Upstream) -> None:
         self._status = upstream.status
@@ -334,7 +336,8 @@ class Exchange:
         if self._ended:
             return
         self._ended = True
-        self.result = result
+        # A time limit of the client's own says nothing: with it one client could shut out a model for all.
+        self.verdict = "cancelled" if result == Kind.TIMEOUT and self._hurried else result
         purpose = "hedge" if self._lost() else "answer" if self.committed or result in _ANSWERS else "retry"
         end = AttemptEnd(
             result, self.reason, purpose, self._status, self.started, self._first_token, detail, self.committed

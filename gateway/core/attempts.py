@@ -130,7 +130,7 @@ def _pause(plan: Plan, history: Sequence[Past], roll: float, *, has_alternative:
 def _fail(plan: Plan, history: Sequence[Past], *, out_of_time: bool = False) -> Fail:
     if out_of_time or (history and history[-1].kind is Kind.TIMEOUT):
         status, code = 504, "upstream_timeout"
-    elif all(past.skipped and past.kind is Kind.RATE_LIMITED for past in history):
+    elif history and all(past.skipped and past.kind is Kind.RATE_LIMITED for past in history):
         status, code = 503, "overloaded"
     elif all(past.kind in _NO_CAPACITY for past in history):
         status, code = 503, "no_healthy_upstream"

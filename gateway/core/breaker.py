@@ -31,7 +31,7 @@ PAUSE, LONGEST_PAUSE = 5.0, 60.0  # seconds open, doubling with each opening
 STEADY = 60.0  # seconds closed after which an opening is a first one again
 TRIAL = 60.0  # seconds a trial keeps others out; beyond that it is a long answer rather than a failure
 RAMP, LOWEST_SHARE = 10.0, 0.1  # the slow start: its seconds and where it begins
-REST, LONGEST_REST = 1.0, 60.0  # seconds
+LONGEST_REST = 60.0  # seconds
 PROBE_LIMIT = 2.0  # seconds for the answer to a probe
 MISSES = 2  # probes in a row without an answer that open a replica that nobody uses
 SLOWLY = "starting slowly after a failure"
@@ -98,7 +98,7 @@ def record(state: Breaker, result: str, now: float, *, retry_after: float | None
     if state.phase is Phase.HALF_OPEN:
         state = state._replace(until=-math.inf)  # the trial ended without a verdict: the next one may try
     if result == Kind.RATE_LIMITED:
-        rest = min(REST if retry_after is None else retry_after, LONGEST_REST)
+        rest = min(retry_after or 0.0, LONGEST_REST)
         if now + rest > state.rests_until:
             state = state._replace(rest=rest, rests_until=now + rest)
     return state

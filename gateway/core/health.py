@@ -58,6 +58,7 @@ def none_healthy(route: str, blocked: Sequence[Blocked], skipped: Sequence[Skipp
     message = f"no model of route {route} is healthy now: {reasons}"
     error = RouteExhausted(message, status=503, code="no_healthy_upstream")
     soonest = min(standing.retry_after for _, standing in blocked)
+    del error.headers["x-should-retry"]  # nothing was tried yet
     error.headers["retry-after"] = str(max(1, math.ceil(soonest)))
     return error
 

@@ -7,7 +7,8 @@ import pytest
 from gateway.core.call import Call, Endpoint, parse
 from gateway.core.hedging import Hedging, hedging
 from gateway.core.pricing import Price, Rates
-from gateway.core.routing import Hedge, Model, Plan, Target, Timeouts
+from gateway.core.routing import Model, Plan, Target, Timeouts
+from gateway.core.rules import Hedge
 from gateway.core.tasks import Task
 from gateway.wire import CODEC
 

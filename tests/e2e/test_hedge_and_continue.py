@@ -12,7 +12,7 @@ import pytest
 
 from tests import replies
 from tests.servers import Gateway
-from tests.upstream import Upstream
+from tests.upstream import STALL, Upstream
 
 ROUTES = """
 version: 1
@@ -136,7 +136,7 @@ def text(answer: httpx.Response) -> str:
 def test_another_goes_on_under_the_same_id(gateway: Gateway, upstream: Upstream, ending: str) -> None:
     broken = {
         "cut": replies.cut_after(2),
-        "stall": replies.words_then([replies.STALL]),
+        "stall": replies.words_then([STALL]),
         "error event": replies.error_after(2),
     }
     upstream.script("slow-up", broken[ending])

@@ -131,6 +131,6 @@ records = st.builds(
     estimated_input=tokens,
     max_output=st.none() | tokens,
     lines_dropped=st.integers(0, 9),
-    config_hash=texts,
+    config_hash=st.text("0123456789abcdef", min_size=12, max_size=12),
     attempts=st.lists(attempts, max_size=3).map(tuple),
 ).map(_with_its_cost)

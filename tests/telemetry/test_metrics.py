@@ -143,7 +143,7 @@ def naive(made: Iterable[Record]) -> Counter[tuple[str, frozenset[tuple[str, str
                 add("gateway_tokens_total", getattr(a.usage, kind), **where, type=kind)
             if a.usage.estimated:
                 add("gateway_usage_estimated_total", 1, model=a.model)
-            if a.reason == "hedge":
+            if a.reason == "hedge" and len(r.attempts) > 1:
                 add("gateway_hedges_total", 1, route=r.route, won=str(a.result == "ok").lower())
             if before and before.model != a.model and a.reason not in ("first", "retry", "hedge"):
                 add("gateway_fallbacks_total", 1, route=r.route, from_=before.model, to=a.model, reason=a.reason)

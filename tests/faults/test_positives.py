@@ -58,7 +58,10 @@ class Fine(NamedTuple):
     messages: tuple[dict[str, object], ...] = ({"role": "user", "content": "Say hello."},)
 
 
-TOOL_RESULT = ({"role": "user", "content": "Look."}, {"role": "tool", "tool_call_id": "call_1", "content": "seen"})
+TOOL_RESULT: tuple[dict[str, object], ...] = (
+    {"role": "user", "content": "Look."},
+    {"role": "tool", "tool_call_id": "call_1", "content": "seen"},
+)
 BOTH, PLAIN, STREAM = (False, True), (False,), (True,)
 FINE = [
     Fine("tool-call-null-content", replies.tool_call(), BOTH),

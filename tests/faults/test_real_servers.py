@@ -26,8 +26,18 @@ providers:
   one: {base_url: "@ONE@", api_key: "${KEY_ONE}"}
   two: {base_url: "@TWO@", api_key: "${KEY_TWO}"}
 models:
-  one: {provider: one, model: smollm2-135m, hosting: self, price: {input: 1, output: 2}, supports: [prefill, tools, json_schema]}
-  two: {provider: two, model: smollm2-135m, hosting: self, price: {input: 3, output: 4}, supports: [prefill, tools, json_schema]}
+  one:
+    provider: one
+    model: smollm2-135m
+    hosting: self
+    price: {input: 1, output: 2}
+    supports: [prefill, tools, json_schema]
+  two:
+    provider: two
+    model: smollm2-135m
+    hosting: self
+    price: {input: 3, output: 4}
+    supports: [prefill, tools, json_schema]
 defaults:
   timeout: {connect: 2s, attempt: 20s, first_token: 5s, idle: 1s, total: 60s}
   retries: 0

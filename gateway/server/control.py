@@ -25,6 +25,7 @@ SESSION = b"k"
 
 _HEAD = struct.Struct("!cI")
 FRAME_LIMIT = 64 * 1024 * 1024
+OFFER_LIMIT = 1024 * 1024  # bytes waiting for the other side to read them, beyond which offers are dropped
 
 
 class Control:
@@ -42,6 +43,11 @@ class Control:
     def send(self, kind: bytes, payload: bytes = b"") -> None:
         if not self._writer.is_closing():
             self._writer.write(_HEAD.pack(kind, len(payload)) + payload)
+
+    def offer(self, kind: bytes, payload: bytes) -> None:
+        """Sends what the other side can do without; nothing while it does not keep up."""
+        if self._writer.transport.get_write_buffer_size() < OFFER_LIMIT:
+            self.send(kind, payload)
 
     async def frames(self) -> AsyncIterator[tuple[bytes, bytes]]:
         """(kind, payload) until the other side is gone."""

@@ -195,7 +195,7 @@ class Supervisor:
     def _tell_others(self, number: int, payload: bytes) -> None:
         for other, control in self._controls.items():
             if other != number:
-                control.send(SESSION, payload)
+                control.offer(SESSION, payload)
 
     def _addresses(self) -> bytes:
         return json.dumps({name: address(server) for name, (_, server) in self._servers.items()}).encode()

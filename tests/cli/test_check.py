@@ -96,3 +96,28 @@ def test_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--config", str(tmp_path / "none.yaml")]) == 1
     assert "cannot be read: no such file or directory" in capsys.readouterr().err
+
+
+def test_endpoints_and_sticky_routes_are_shown(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    endpoints = '[{url: http://v0:8000/v1, weight: 3}, {url: http://v1/v1}, {url: http://v2/v1, api_key: "${GONE}"}]'
+    file.write_text(
+        f"""version: 1
+providers: {{farm: {{}}}}
+models: {{qwen: {{provider: farm, price: unmetered, endpoints: {endpoints}}}}}
+routes: [{{name: r, use: [qwen], sticky: session}}]
+"""
+    )
+    assert main(["check"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index("Endpoints that are live")
+    assert lines[at + 1 : at + 4] == [
+        "  MODEL  ENDPOINT  WEIGHT",
+        "  qwen   v0:8000   3",
+        "  qwen   v1:80     1",
+    ]
+    assert "            sticky: session" in lines
+    assert "  - endpoint v2:80 of model qwen is disabled: GONE is not set" in lines
+    assert main(["check", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["models"][0]["endpoints"] == [{"name": "v0:8000", "weight": 3}, {"name": "v1:80", "weight": 1}]
+    assert shown["routes"][0]["sticky"] == "session"

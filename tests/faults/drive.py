@@ -29,7 +29,7 @@ providers:
   up: {base_url: "@BASE@"}
   @PORTS@
 models:
-  spare: {provider: up, model: spare, price: {input: 1, output: 1}}
+  spare: {provider: up, model: spare, price: {input: 1, output: 1}, supports: [prefill]}
   @MODELS@
 defaults:
   timeout: {connect: 200ms, attempt: 500ms, first_token: 500ms, idle: 500ms, total: 10s}
@@ -49,6 +49,7 @@ class Policy(Enum):
     RETRY = "retries: 1"
     KIND_OFF = "fallback_on without the kind"
     NO_FALLBACK = "x-gateway-no-fallback"
+    CONTINUE = "mid_stream: continue"
 
 
 class Play(NamedTuple):
@@ -66,11 +67,12 @@ class Play(NamedTuple):
         return ": ".join(words).replace(" ", "-")
 
 
+BEFORE_CONTENT = (Policy.FALLBACK, Policy.RETRY, Policy.KIND_OFF, Policy.NO_FALLBACK)
+AFTER_CONTENT = (Policy.FALLBACK, Policy.RETRY, Policy.CONTINUE)
 PLAYS = tuple(
     Play(number, row, policy)
     for number, row in enumerate(ROWS)
-    for policy in Policy
-    if row.seen is Seen.FALLBACK or policy in (Policy.FALLBACK, Policy.RETRY)
+    for policy in (BEFORE_CONTENT if row.seen is Seen.FALLBACK else AFTER_CONTENT)
 )
 
 
@@ -157,10 +159,10 @@ def _routes(plays: list[Play], base_url: str, ports: Mapping[Port, str]) -> str:
         provider = how.name.lower() if isinstance(how, Port) else "up"
         models.append(f"{play.name}: {{provider: {provider}, model: {play.name}, price: {{input: 1, output: 2}}}}")
         on = [kind.value for kind in Kind if play.policy is not Policy.KIND_OFF or kind is not play.row.kind]
-        retries = 1 if play.policy is Policy.RETRY else 0
+        more = {Policy.RETRY: ", retries: 1", Policy.CONTINUE: ", mid_stream: continue"}.get(play.policy, "")
         routes.append(
             f"- {{name: {play.name}, match: {{model: ask-{play.name}}}, use: [{play.name}], fallback: [spare], "
-            f"retries: {retries}, fallback_on: [{', '.join(on)}]}}"
+            f"fallback_on: [{', '.join(on)}]{more}}}"
         )
     providers = [f'{port.name.lower()}: {{base_url: "{url}"}}' for port, url in ports.items()]
     text = ROUTES.replace("@BASE@", base_url)

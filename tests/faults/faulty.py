@@ -64,23 +64,27 @@ def answer(received: Received) -> tuple[bytes, bytes]:
     return whole[: -len(body)], body
 
 
-def finish(reason: str = "stop") -> bytes:
+def finish(received: Received, reason: str = "stop") -> bytes:
     """The final chunk of a stream."""
     choice = {"index": 0, "delta": {}, "finish_reason": reason}
-    return event({"id": "cmpl-1", "object": "chat.completion.chunk", "choices": [choice]})
+    chunk = {"id": "cmpl-1", "object": "chat.completion.chunk", "model": f"{received.model}-2026"}
+    return event({**chunk, "choices": [choice]})
 
 
 def words_and_finish(*ending: Step, reason: str = "stop") -> Reply:
     """Streamed: content, its finish, and then `ending`."""
 
-    return words_then([finish(reason), *ending])
+    return lambda received: [*words_then([finish(received, reason)])(received), *ending]
 
 
 def half_a_finish_then(ending: End) -> Reply:
     """Streamed: the connection stops inside the chunk that holds the finish."""
 
-    whole = finish()
-    return words_then([whole[: len(whole) // 2], ending])
+    def reply(received: Received) -> Iterator[Step]:
+        whole = finish(received)
+        yield from words_then([whole[: len(whole) // 2], ending])(received)
+
+    return reply
 
 
 def finishes_with(reason: str, content: str | None, message: Mapping[str, Any] | None = None) -> Reply:
@@ -89,7 +93,7 @@ def finishes_with(reason: str, content: str | None, message: Mapping[str, Any] |
     def reply(received: Received) -> Iterator[Step]:
         if received.stream:
             yield from (words_then([]) if content else replies.raw(stream_head() + role(received)))(received)
-            yield finish(reason)
+            yield finish(received, reason)
             usage = Tokens(output=5 if content else 0).reported()
             yield event({"id": "cmpl-1", "object": "chat.completion.chunk", "choices": [], "usage": usage}) + DONE + END
         else:

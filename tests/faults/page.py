@@ -26,6 +26,8 @@ a request goes through a real gateway to an upstream that fails in this way. The
 - **Before the first content** nothing has reached the client: the fallback answers, and the client sees no error. An
   answer that is not streamed is passed on when it is whole, so this holds for it to the end.
 - **After content** (streamed) the client gets an error event and no `[DONE]`: half an answer never looks whole.
+- With `mid_stream: continue` a fallback that supports `prefill` goes on where the answer broke off: one stream, one id,
+  no error. Not with `n` above 1, tools or a JSON schema.
 - With `retries: 1` the same target is asked once more first, but not after `timeout`, `account`, `context_length` and
   `content_filter`, and never after content.
 - With `x-gateway-no-fallback: true`, or a kind that is not in `fallback_on`, the client gets 504 after `timeout`, 503

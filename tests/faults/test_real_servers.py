@@ -43,6 +43,7 @@ defaults:
   retries: 0
 routes:
   - {name: pair, match: {model: pair}, use: [one], fallback: [two]}
+  - {name: hedged, match: {model: hedged}, use: [one], fallback: [two], hedge: {after: 300ms}}
   - {name: goes-on, match: {model: goes-on}, use: [one], fallback: [two], mid_stream: continue}
 """
 
@@ -189,6 +190,22 @@ def test_stopped_before_it_answers_the_other_does(gateway: Gateway, servers: Pai
     assert answer.headers["x-gateway-model"] == "two"
     assert answer.headers["x-gateway-fallback-reason"] == "timeout"
     assert '"error"' not in answer.text
+
+
+def test_stopped_before_it_answers_the_hedge_does(gateway: Gateway, servers: Pair) -> None:
+    for _ in range(21):  # a route earns a hedge with twenty requests
+        assert gateway.chat("hedged", max_tokens=1, stream=True).headers["x-gateway-model"] == "one"
+    began = time.monotonic()
+    with stopped(servers.one.pid):
+        answer = gateway.chat("hedged", max_tokens=4, stream=True)
+        assert time.monotonic() - began < 4  # the first token may take 5 s
+        assert answer.headers["x-gateway-model"] == "two"
+        assert answer.text.endswith("data: [DONE]\n\n")
+    gateway.wait_rows(22)
+    rows = gateway.rows("SELECT * FROM attempts WHERE model = 'two' OR result = 'cancelled' ORDER BY started")
+    assert [(row["model"], row["result"]) for row in rows] == [("one", "cancelled"), ("two", "ok")]
+    assert min(row["cost_nano"] for row in rows) > 0
+    until("the count", lambda: gateway.metric("gateway_hedges_total", route="hedged", won="true") == 1)
 
 
 @pytest.mark.parametrize("stream", [False, True])

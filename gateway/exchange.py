@@ -222,7 +222,7 @@ class Exchange:
                     held += out
                     if tap.useful:
                         await self._commit()
-                        out = held
+                        out, held = held, b""
                 if self.committed:
                     if out:
                         if self._keep:

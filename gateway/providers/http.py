@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from gateway.errors import UpstreamFailure
-from gateway.providers.http_exchange import Connection, Failure, HttpResponse
+from gateway.providers.http_exchange import READ_SIZE, Connection, Failure, HttpResponse
 
 IDLE_SECONDS = 55.0  # just under the 60 s after which many servers and load balancers close
 PIECE = 256 * 1024  # bytes of a request body handed to the transport at once
@@ -53,6 +53,7 @@ class HttpClient:
         self._sweep: asyncio.TimerHandle | None = None
         self._all_closed: asyncio.Future[None] | None = None
         self._closed = False
+        self._buffer = bytearray(READ_SIZE)
 
     @property
     def idle(self) -> int:
@@ -154,7 +155,7 @@ class HttpClient:
         name = self._host if self._ssl is not None else None
         try:
             _, connection = await loop.create_connection(
-                lambda: Connection(self), self._host, self._port, ssl=self._ssl, server_hostname=name
+                lambda: Connection(self, self._buffer), self._host, self._port, ssl=self._ssl, server_hostname=name
             )
         except TimeoutError:
             raise

@@ -21,7 +21,8 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from gateway.errors import UpstreamFailure
 
 HEADER_LIMIT = 64 * 1024  # bytes of status lines, headers and trailers; also of framing between two pieces of body
-UNREAD_LIMIT = 256 * 1024  # bytes waiting for the reader before the socket is left to fill up
+READ_SIZE = 32 * 1024  # bytes read from a socket at once
+UNREAD_LIMIT = 64 * 1024  # bytes waiting for the reader before the socket is left to fill up
 
 
 class Pool(Protocol):
@@ -43,11 +44,16 @@ class BadAnswerError(HttpParserError):
     """Raised in a parser callback to stop the parser."""
 
 
-class Connection(asyncio.Protocol):
-    """A socket, with or without TLS. `exchange` is its owner; None while it is idle."""
+class Connection(asyncio.BufferedProtocol):
+    """A socket, with or without TLS. `exchange` is its owner; None while it is idle.
 
-    def __init__(self, pool: Pool) -> None:
+    `buffer` is shared by all connections of a pool: what is read is copied out before anything else is read. Without
+    one, uvloop reads up to 256 KiB at a time into memory of each connection's own, which stalled readers would hold.
+    """
+
+    def __init__(self, pool: Pool, buffer: bytearray) -> None:
         self._pool = pool
+        self._buffer = buffer
         self.exchange: HttpResponse | None = None
         self.transport: asyncio.Transport
         self.write_paused = False
@@ -62,11 +68,14 @@ class Connection(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=1 if tls else 0)
         self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002  # the buffer has the size it has
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self.exchange is None:
             self.drop()
         else:
-            self.exchange.feed(data)
+            self.exchange.feed(bytes(memoryview(self._buffer)[:nbytes]))
 
     def eof_received(self) -> None:
         if self.exchange is None:

@@ -22,7 +22,7 @@ CLIENTS = 100
 PIECE = 64 * 1024
 PIECES = 400  # of one answer: 25 MB
 MB = 1024 * 1024
-HELD = 2.5 * MB  # at most, of one stream: two pieces under way and what the HTTP client takes in before it pauses
+HELD = 0.6 * MB  # at most, of one stream: what waits on both sides, and the sockets' own books
 CANCELLED = "SELECT * FROM requests WHERE outcome = 'cancelled'"
 IDLE = """
   - {name: flood, match: {model: flood}, use: [a], retries: 0, timeout: {idle: 1s, total: 30s}}

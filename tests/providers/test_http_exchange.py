@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import UpstreamFailure
-from gateway.providers.http_exchange import Connection, HttpResponse
+from gateway.providers.http_exchange import READ_SIZE, Connection, HttpResponse
+
+
+def receive(connection: Connection, data: bytes) -> None:
+    """As an event loop does it: into the connection's buffer, and no more than fits."""
+    for start in range(0, len(data), READ_SIZE):
+        piece = data[start : start + READ_SIZE]
+        connection.get_buffer(-1)[: len(piece)] = piece
+        connection.buffer_updated(len(piece))
 
 
 class Pool:
@@ -70,14 +78,14 @@ async def _exchange(pieces: list[bytes], *, ends: bool) -> Outcome:
     pool = Pool()
     fd = os.open(os.devnull, os.O_RDONLY)
     transport = Transport(fd)
-    connection = Connection(pool)
+    connection = Connection(pool, bytearray(READ_SIZE))
     connection.connection_made(cast("asyncio.Transport", transport))
     response = HttpResponse(connection, reused=False)
     response.sent = True
     for piece in pieces:
         if transport.paused:
             break
-        connection.data_received(piece)
+        receive(connection, piece)
     if ends and not transport.paused:
         connection.eof_received()
     body, failed = b"", False

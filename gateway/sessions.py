@@ -62,9 +62,14 @@ class Sessions:
         if expected and not conversation.sticky and not self._entries:
             return
         key = conversation.key or _key_of(plan, call, principal)
-        before = self.get(key) if key else None
-        if key and not (expected and before is None and not conversation.sticky):
-            self._remember(key, (target.model.name, target.replica.name), before, expected=expected)
+        if not key:
+            return
+        before = self.get(key)
+        place = _place(target)
+        if conversation.key and before != conversation.kept and place == _place(plan.targets[0]):
+            return  # it went as planned, but something that happened meanwhile is known by now, and is news to the plan
+        if before is not None or conversation.sticky or not expected:
+            self._remember(key, place, before, expected=expected)
 
     def take(self, payload: bytes) -> None:
         """What another worker told."""
@@ -97,6 +102,10 @@ class Sessions:
             if len(entries) <= MOST and now - oldest.used < IDLE:
                 return
             entries.popitem(last=False)
+
+
+def _place(target: Target) -> Place:
+    return target.model.name, target.replica.name
 
 
 def _expected(conversation: Conversation, target: Target, *, binds: bool) -> bool:

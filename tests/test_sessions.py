@@ -137,6 +137,21 @@ def test_a_conversation_that_returns_home_is_told_too(worker: Worker) -> None:
     assert other.serve(STICKY, call(session="s")) == worker.serve(STICKY, call(session="s")) == "a/default"
 
 
+@pytest.mark.parametrize("route", [STICKY, BUSY, TWO])
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_an_answer_that_was_under_way_does_not_move_it_back(worker: Worker, route: Route, elsewhere: bool) -> None:
+    it = call(session="s")
+    planned = worker.plan(route, it)
+    other = Worker() if elsewhere else worker
+    moved = other.serve(route, it, 1)
+    for payload in other.take() if elsewhere else ():
+        worker.sessions.take(payload)
+    worker.take()
+    worker.sessions.answered(planned, it, CALLER, planned.targets[0])
+    assert worker.take() == []
+    assert worker.serve(route, it) == moved
+
+
 @pytest.mark.parametrize("route", [STICKY, BUSY, DRAWN, TWO])
 def test_other_workers_know_who_moved(worker: Worker, route: Route) -> None:
     it = call(CALLED, session="s", tools=TOOLS)

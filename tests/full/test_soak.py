@@ -21,7 +21,8 @@ from tests.servers import Gateway, until
 from tests.upstream import CUT, Received, Reply, Step, Upstream
 
 CLIENTS = 50
-FAULTS = 0.2  # of the upstream's answers
+FAULTS = 0.25  # chance of a bad answer; with the next line a fifth of all
+IN_A_ROW = 1  # bad answers of a model: five would open its breaker, and most requests would be refused at once
 LEAVING = 0.1  # of the clients
 ROUTES = """
 version: 1
@@ -68,9 +69,12 @@ BAD_STREAMS: tuple[tuple[Reply, int], ...] = (
 
 def mixed(seed: int) -> Reply:
     dice = random.Random(seed)  # noqa: S311 - repeatable traffic, not a secret
+    in_a_row = Counter[str]()
 
     def reply(received: Received) -> Iterator[Step]:
-        if dice.random() < FAULTS:
+        bad = dice.random() < FAULTS and in_a_row[received.model] < IN_A_ROW
+        in_a_row[received.model] = in_a_row[received.model] + 1 if bad else 0
+        if bad:
             choices, weights = zip(*(BAD_STREAMS if received.stream else BAD), strict=True)
             yield from dice.choices(choices, weights)[0](received)
             return
@@ -128,7 +132,10 @@ def soak(directory: Path, count: int) -> tuple[dict[int, float], float]:
         stopping = time.monotonic()
         assert gateway.stop() == 0
         assert time.monotonic() - stopping < 5  # a call that was left over would hold it for the drain's 30 s
-        report(count, took, rows, watch.resident)
+        results = Counter(row["result"] for row in gateway.rows("SELECT result FROM attempts"))
+        bad = 1 - (results["ok"] + results["cancelled"]) / results.total()
+        assert FAULTS * 0.6 < bad < FAULTS
+        report(rows, took, bad, watch.resident)
         return watch.resident, took
 
 
@@ -184,10 +191,12 @@ def check_ledger(gateway: Gateway, rows: list[dict[str, object]], got: list[Got]
     assert +counted == +ledger
 
 
-def report(count: int, took: float, rows: list[dict[str, object]], resident: dict[int, float]) -> None:
+def report(rows: list[dict[str, object]], took: float, bad: float, resident: dict[int, float]) -> None:
+    count = len(rows)
     outcomes = ", ".join(f"{name} {number}" for name, number in Counter(row["outcome"] for row in rows).most_common())
     memory = ", ".join(f"{mb:.1f} MB after {at}" for at, mb in sorted(resident.items()))
-    print(f"\nsoak: {count} requests in {took:.1f} s ({count / took:.0f}/s); {outcomes}; resident {memory}")
+    speed = f"in {took:.1f} s ({count / took:.0f}/s)"
+    print(f"\nsoak: {count} requests {speed}, {bad:.0%} of the attempts bad; {outcomes}; resident {memory}")
 
 
 def test_a_short_soak(tmp_path: Path) -> None:

@@ -110,6 +110,7 @@ class Upstream:
     def __init__(self, default: Reply, port: int = 0) -> None:
         self.default = default
         self.requests: list[Received] = []
+        self.probes: list[Received] = []  # the gateway's own questions whether somebody is there
         self.billed: list[Billed] = []
         self.open_connections = 0
         self.connections = 0
@@ -135,6 +136,11 @@ class Upstream:
         """Answers `model` so whenever its queue is empty."""
         self._always[model] = reply
 
+    @property
+    def calls(self) -> list[Received]:
+        """The requests that somebody asked for: a gateway's probes are GETs."""
+        return [request for request in self.requests if request.method == "POST"]
+
     def seen(self, model: str) -> list[Received]:
         return [request for request in self.requests if request.model == model]
 
@@ -145,6 +151,7 @@ class Upstream:
     def forget(self) -> None:
         """Clears the logs and the scripts; connections stay."""
         self.requests.clear()
+        self.probes.clear()
         self.billed.clear()
         self._scripts.clear()
         self._always.clear()
@@ -195,7 +202,7 @@ class Upstream:
         while True:
             head = (await reader.readuntil(b"\r\n\r\n"))[:-4]
             received = Received(head, await self._body(reader, head), connection)
-            self.requests.append(received)
+            (self.probes if received.method == "GET" else self.requests).append(received)
             self._note()
             queue = self._scripts.get(received.model)
             reply = queue.popleft() if queue else self._always.get(received.model, self.default)

@@ -153,7 +153,7 @@ def test_this_is_an_answer(gateway: Gateway, upstream: Upstream, case: Fine, str
     assert answer.status_code == 200
     assert (answer.headers["x-gateway-model"], answer.headers["x-gateway-attempts"]) == (name, "1")
     assert '"error"' not in answer.text
-    assert len(upstream.requests) == 1
+    assert len(upstream.calls) == 1
 
 
 def test_a_bad_line_is_counted_and_left_out(gateway: Gateway, upstream: Upstream) -> None:
@@ -171,7 +171,7 @@ def test_a_bad_line_is_counted_and_left_out(gateway: Gateway, upstream: Upstream
 def test_a_stall_is_noticed_at_the_idle_limit(gateway: Gateway, upstream: Upstream) -> None:
     upstream.script("stall", words_then([STALL]))
     answer = gateway.chat("ask-stall", stream=True)
-    request = upstream.requests[0]
+    request = upstream.calls[0]
     assert request.gone.wait(2)
     assert IDLE <= request.gone_at - request.at < IDLE + 0.4
     *_, last = read_events(answer.content)
@@ -216,7 +216,7 @@ def test_retry_after(gateway: Gateway, upstream: Upstream, wait: Wait) -> None:
     upstream.script(name, replies.status(wait.status, headers=wait.headers()))
     answer = gateway.chat(f"ask-{name}")
     assert answer.status_code == 200
-    first, second = upstream.requests
+    first, second = upstream.calls
     assert second.model == {"same": name, "spare": "spare"}[wait.by]
     assert wait.least <= second.at - first.at < wait.most
 

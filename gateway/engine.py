@@ -18,7 +18,8 @@ from gateway.core.attempts import Continue, Fail, Try, Wait, next_step
 from gateway.core.call import Call, Principal
 from gateway.core.explain import explain
 from gateway.core.failures import Kind
-from gateway.core.routing import Plan, Signals, plan
+from gateway.core.routing import Plan, Signals
+from gateway.core.routing import plan as plan_for
 from gateway.core.tasks import classify
 from gateway.dispatch import Dispatcher, Shared
 from gateway.errors import GatewayError, Overloaded, RequestError, RouteExhausted
@@ -59,11 +60,11 @@ class Engine:
             await self._ledger.room()
             await self._shared.admission.enter()
             admitted = True
-            flight.plan = self._decide(call, flight.principal)
+            plan = self._decide(call, flight)
             if call.hints.dry_run:
-                await self._explain(flight.plan, flight, client)
+                await self._explain(plan, flight, client)
             else:
-                await self._attempts(flight.plan, flight, client)
+                await self._attempts(plan, flight, client)
         except asyncio.CancelledError:
             flight.outcome, flight.status = "cancelled", flight.status or 499
             raise
@@ -85,12 +86,17 @@ class Engine:
         finally:
             self._finish(flight, keep=keep)
 
-    def _decide(self, call: Call, principal: Principal) -> Plan:
-        rules = self.config.rules
-        task = classify(call, rules.tasks, known=rules.known_tasks)
-        shared = self._shared
+    def _decide(self, call: Call, flight: Flight) -> Plan:
+        rules, shared = self.config.rules, self._shared
+        flight.task = classify(call, rules.tasks, known=rules.known_tasks)
         signals = Signals(shared.in_flight, self._dice.random(), shared.health.view(), shared.sessions)
-        return plan(rules, call, task, principal, signals)
+        try:
+            flight.plan = plan_for(rules, call, flight.task, flight.principal, signals)
+        except GatewayError as error:
+            flight.route = error.route
+            raise
+        flight.route = flight.plan.route
+        return flight.plan
 
     async def _explain(self, plan: Plan, flight: Flight, client: Client) -> None:
         assert flight.call is not None

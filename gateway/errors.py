@@ -32,6 +32,7 @@ class GatewayError(Exception):
         self.message = message
         self.param = param
         self.headers: dict[str, str] = dict(headers or {})
+        self.route = ""  # the route that had been chosen, for the record
 
 
 class Problem(NamedTuple):

@@ -328,8 +328,9 @@ class Exchange:
         if tap.usage:
             self.seen.reported = read_usage(tap.usage)
         self.seen.characters, self.seen.reasoning_characters = tap.characters, tap.reasoning_characters
-        self.flight.lines_dropped += tap.dropped
-        self.flight.error_told = tap.error_passed
+        if not self._lost():  # what a loser saw never reached the client
+            self.flight.lines_dropped += tap.dropped
+            self.flight.error_told = tap.error_passed and self.committed
 
     def _end(self, result: str, *, detail: str = "") -> None:
         """Closes the attempt's account, once: an answer that was whole stays so when the client hangs up after it."""

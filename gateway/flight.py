@@ -15,6 +15,7 @@ from gateway.core.failures import Kind
 from gateway.core.pricing import baseline_cost, cost
 from gateway.core.record import AttemptRecord, Record
 from gateway.core.routing import Plan, Target
+from gateway.core.tasks import Task
 from gateway.core.usage import Usage, estimate_tokens
 
 NOTHING = Usage()
@@ -97,6 +98,8 @@ class Flight:
         self.began = began
         self.start = start
         self.call: Call | None = None
+        self.task: Task | None = None
+        self.route = ""
         self.plan: Plan | None = None
         self.history: list[Past] = []
         self.attempts: list[AttemptRecord] = []
@@ -177,9 +180,10 @@ class Flight:
         `attempting`: the target of an attempt that has not ended yet, else the last attempt speaks.
         """
         headers = [(b"x-request-id", latin(self.request.client_request_id or self.id))]
-        if self.plan is not None:
-            headers.append((b"x-gateway-route", latin(self.plan.route)))
-            headers.append((b"x-gateway-task", latin(self.plan.task.label)))
+        if self.route:
+            headers.append((b"x-gateway-route", latin(self.route)))
+        if self.task is not None:
+            headers.append((b"x-gateway-task", latin(self.task.label)))
         model = provider = ""
         if attempting is not None:
             model, provider = attempting.model.name, attempting.model.provider
@@ -210,7 +214,6 @@ class Flight:
     def record(self, now: float, config_hash: str) -> Record:
         last = self.attempts[-1] if self.attempts else None
         call = self.call
-        plan = self.plan
         baseline_model, baseline_nano = self.baseline()
         duration = now - self.start
         return Record(
@@ -224,9 +227,9 @@ class Flight:
             endpoint=self.request.endpoint,
             requested_model=call.model if call is not None else "",
             stream=call.stream if call is not None else False,
-            route=plan.route if plan is not None else "",
-            task=plan.task.label if plan is not None else "",
-            task_why=plan.task.why if plan is not None else "",
+            route=self.route,
+            task=self.task.label if self.task is not None else "",
+            task_why=self.task.why if self.task is not None else "",
             model=last.model if last is not None else "",
             provider=last.provider if last is not None else "",
             hosting=last.hosting if last is not None else "",

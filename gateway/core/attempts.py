@@ -71,10 +71,10 @@ _DETAIL_LIMIT = 200  # characters
 def next_step(
     plan: Plan, history: Sequence[Past], *, started: float, now: float, no_fallback: bool, roll: float
 ) -> Step:
-    """The whole retry and fallback policy.
+    """The whole retry and fallback policy. The last attempt goes to another target rather than to a retry.
 
     `started`, `now`: the caller's monotonic clock, seconds. `roll`: uniform in [0, 1), the dice for full jitter; fresh
-    after each failure, kept while its Wait lasts. `no_fallback`: the first target only.
+    after each failure, kept while its Wait lasts. `no_fallback`: the first target's model only.
     """
     deadline = started + plan.total
     if now >= deadline or not plan.targets:
@@ -85,44 +85,54 @@ def next_step(
     attempts = sum(not past.skipped for past in history)
     if (last.kind not in plan.fallback_on and not last.skipped) or attempts >= plan.max_attempts:
         return _fail(plan, history)
-    other = None if no_fallback else _next_target(plan, history)
+    left = plan.max_attempts - attempts
+    other = _next_target(plan, history, left=left, no_fallback=no_fallback)
     if last.committed:
         goes_on = other is not None and last.resumable and plan.mid_stream == "continue"
         return Continue(other, last.kind.value) if other is not None and goes_on else _fail(plan, history)
-    pause = _pause(plan, history, roll, has_alternative=other is not None)
+    pause = None if left == 1 and other is not None else _pause(plan, history, roll, other)
     if pause is not None and last.ended + pause < deadline:
-        left = last.ended + pause - now
-        return Wait(left) if left > _CLOCK_GRAIN else Try(last.target, "retry")
+        rest = last.ended + pause - now
+        return Wait(rest) if rest > _CLOCK_GRAIN else Try(last.target, "retry")
     if other is not None:
         return Try(other, last.kind.value)
     return _fail(plan, history)
 
 
-def _next_target(plan: Plan, history: Sequence[Past]) -> int | None:
-    """The first target that was not tried and may cure the last failure."""
+def _next_target(plan: Plan, history: Sequence[Past], *, left: int, no_fallback: bool) -> int | None:
+    """The first target that was not tried and may cure the last failure. `left`: attempts that are left.
+
+    The last attempt goes to a model that has had none, where there is one, rather than to one more replica.
+    """
     last = history[-1]
     tried = {past.target for past in history}
-    # Another replica of the same model has the same context window and the same filter.
-    hopeless = plan.targets[last.target].model.name if last.kind in _OF_THE_MODEL else None
+    failed = plan.targets[last.target].model.name
+    found: list[int] = []
     for index, target in enumerate(plan.targets):
-        if index in tried or target.model.name == hopeless:
-            continue
-        if last.committed and "prefill" not in target.model.supports:
-            continue
-        return index
-    return None
+        # Another replica of the same model has the same context window and the same filter.
+        hopeless = last.kind in _OF_THE_MODEL and target.model.name == failed
+        unable = last.committed and "prefill" not in target.model.supports
+        unwanted = no_fallback and target.model.name != plan.targets[0].model.name
+        if index not in tried and not (hopeless or unable or unwanted):
+            found.append(index)
+    if left == 1:
+        known = {plan.targets[index].model.name for index in tried}
+        found.sort(key=lambda index: plan.targets[index].model.name in known)
+    return found[0] if found else None
 
 
-def _pause(plan: Plan, history: Sequence[Past], roll: float, *, has_alternative: bool) -> float | None:
-    """Seconds from the last failure to a retry of the same target; None where it should be left."""
+def _pause(plan: Plan, history: Sequence[Past], roll: float, other: int | None) -> float | None:
+    """Seconds from the last failure to a retry of the same target; None where it should be left for `other`."""
     last = history[-1]
+    if other is not None and plan.targets[other].model.name == plan.targets[last.target].model.name:
+        return None  # a retry on another replica says more, and takes no longer
     tries = sum(past.target == last.target for past in history)
     if last.skipped or last.kind not in RETRIED or tries > plan.retries:
         return None
     jitter = roll * min(_FIRST_PAUSE * 2.0 ** min(tries - 1, 16), _LONGEST_PAUSE)
     if last.retry_after is None:
         return jitter
-    if last.retry_after > (_PATIENCE_WITH_ALTERNATIVE if has_alternative else _PATIENCE):
+    if last.retry_after > (_PATIENCE_WITH_ALTERNATIVE if other is not None else _PATIENCE):
         return None
     return max(last.retry_after, jitter)
 

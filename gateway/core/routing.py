@@ -118,7 +118,7 @@ def plan(rules: Rules, call: Call, task: Task, principal: Principal, signals: Si
             signals = signals._replace(roll=roll_of(conversation.key))
     targets, skipped = _targets(line_up, call, signals)
     if not targets:
-        raise _refusal(line_up, call, skipped)
+        raise _named(_refusal(line_up, call, skipped), line_up)
     if conversation is not None or line_up.replicated:
         targets, conversation = _placed(line_up, targets, conversation, signals)
     if signals.standing:
@@ -183,7 +183,7 @@ def _healthy(
     kept = conversation.kept[0] if conversation is not None and conversation.sticky and conversation.kept else ""
     healthy, blocked = in_good_health(targets, signals, kept=kept, no_fallback=call.hints.no_fallback)
     if not healthy:
-        raise none_healthy(line_up.route.name, blocked, line_up.skipped)
+        raise _named(none_healthy(line_up.route.name, blocked, line_up.skipped), line_up)
     return healthy, left_out(blocked)
 
 
@@ -229,6 +229,11 @@ def _lacking(model: Model, call: Call) -> list[str]:
 
 def _too_small(model: Model, call: Call) -> bool:
     return model.context_window is not None and call.estimated_input > model.context_window
+
+
+def _named(error: RequestError | RouteExhausted, line_up: LineUp) -> RequestError | RouteExhausted:
+    error.route = line_up.route.name
+    return error
 
 
 def _refusal(line_up: LineUp, call: Call, skipped: Sequence[Skipped]) -> RequestError | RouteExhausted:

@@ -36,7 +36,8 @@ class StreamTap:
     ) -> None:
         """`add_cost(data, usage)`: the event's data with `usage.cost` in it.
 
-        `pass_errors`: an upstream's error event after content goes to the client; not where the answer may go on.
+        `pass_errors`: an upstream's error event after content, or a finish that is an error, goes to the client; not
+        where the answer may go on.
         """
         self._pass_errors = pass_errors
         self._read_chunk = read_chunk
@@ -85,6 +86,8 @@ class StreamTap:
             self.reasoning_characters += seen.reasoning_characters
         if seen.finish:
             self.finish = seen.finish
+            if not self._pass_errors and finish_is_broken(seen.finish):
+                return b""
         if seen.usage is not None:
             self.usage = seen.usage
             if seen.usage_only and not self._show_usage:

@@ -24,14 +24,19 @@ Header = tuple[bytes, bytes]
 
 
 class Held:
-    """An answer whose body has been read already."""
+    """An answer whose body has been read already, or could not be: then reading it raises `failure`."""
 
-    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    def __init__(
+        self, status: int, headers: Mapping[str, str], body: bytes, failure: UpstreamFailure | None = None
+    ) -> None:
         self.status = status
         self.headers = headers
         self._body = body
+        self._failure = failure
 
     async def read(self, limit: int) -> bytes:
+        if self._failure is not None:
+            raise self._failure
         if len(self._body) > limit:
             raise UpstreamFailure("malformed", f"the answer has more than the {limit} bytes allowed")
         return await self.chunk()
@@ -72,6 +77,8 @@ class OpenAIProvider:
             return answer
         try:
             body = await answer.read(REFUSAL_LIMIT)
+        except UpstreamFailure as failure:
+            return Held(answer.status, answer.headers, b"", failure)
         finally:
             answer.close()
         if b"stream_options" not in body and b"include_usage" not in body:

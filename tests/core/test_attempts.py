@@ -289,3 +289,19 @@ def test_another_replica_cannot_cure_what_is_the_models(kind: Kind) -> None:
     twice = base._replace(targets=(first, first, other))
     assert step(twice, failed(kind)) == Try(2, kind.value)
     assert step(twice, failed(K.ACCOUNT)) == Try(1, "account"), "each replica has its own key"
+
+
+def test_a_retry_goes_to_another_replica_and_the_last_attempt_to_another_model() -> None:
+    base = plan(3)
+    first, _, other = base.targets
+    replicas = base._replace(targets=(first, first, first, other), max_attempts=3)
+    assert step(replicas, failed(K.CONNECT)) == Try(1, "connect")
+    assert step(replicas, failed(K.CONNECT), failed(K.CONNECT, 1)) == Try(3, "connect")
+
+
+def test_no_fallback_may_use_the_models_other_replicas() -> None:
+    base = plan(2)
+    first, other = base.targets
+    replicas = base._replace(targets=(first, first, other))
+    assert step(replicas, failed(K.CONNECT), no_fallback=True) == Try(1, "connect")
+    assert isinstance(step(replicas, failed(K.TIMEOUT), failed(K.TIMEOUT, 1), no_fallback=True), Fail)

@@ -77,9 +77,9 @@ def test_from_failure_to_recovery(gateway: Gateway) -> None:
     assert [served(chat(gateway)) for _ in range(20)] == [("spare", "1")] * 20
 
     with Upstream(replies.status(503), lost_port(gateway)) as lost:
-        lost.wait_for(lambda _: len(lost.requests) >= 2)
+        lost.wait_for(lambda _: len(lost.probes) >= 2)
         assert served(chat(gateway)) == ("spare", "1")
-        assert {(each.method, each.path) for each in lost.requests} == {("GET", "/v1/models")}
+        assert {(each.method, each.path) for each in lost.probes} == {("GET", "/v1/models")}
         assert state(gateway, "lost") == OPEN
 
         lost.default = replies.ok()

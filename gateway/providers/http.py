@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 from gateway.errors import UpstreamFailure
 from gateway.providers.http_exchange import READ_SIZE, Connection, Failure, HttpResponse
 
+HASTY = 1.0  # seconds: a server that closes so soon after an answer that it promised to keep open will do it again
+MISTRUST = 60.0  # seconds without reuse after that (llama.cpp does it after every stream)
 IDLE_SECONDS = 55.0  # just under the 60 s after which many servers and load balancers close
 PIECE = 256 * 1024  # bytes of a request body handed to the transport at once
 
@@ -53,6 +55,7 @@ class HttpClient:
         self._sweep: asyncio.TimerHandle | None = None
         self._all_closed: asyncio.Future[None] | None = None
         self._closed = False
+        self._mistrust_until = 0.0  # on the loop's clock
         self._buffer = bytearray(READ_SIZE)
 
     @property
@@ -87,6 +90,7 @@ class HttpClient:
                 return response
             response.close()
             if response.sent:
+                self._mistrust()
                 raise self._failed(response)
         return await self._request_anew(head, body, connect_timeout)
 
@@ -193,22 +197,38 @@ class HttpClient:
         oldest = asyncio.get_running_loop().time() - IDLE_SECONDS
         while self._idle:
             connection, since = self._idle.popitem()
-            if since >= oldest and not connection.doubtful():
-                return connection
+            if since >= oldest:
+                if not connection.doubtful():
+                    return connection
+                self._closed_by_peer(since)
             connection.drop()
         return None
+
+    def _closed_by_peer(self, since: float) -> None:
+        if asyncio.get_running_loop().time() - since < HASTY:
+            self._mistrust()
+
+    def _mistrust(self) -> None:
+        """The next request on a kept connection might be lost to a close on its way, so none is kept for a while."""
+        self._mistrust_until = asyncio.get_running_loop().time() + MISTRUST
 
     def release(self, connection: Connection) -> None:
         if self._closed or len(self._idle) >= self._max_idle:
             connection.drop()
             return
         loop = asyncio.get_running_loop()
-        self._idle[connection] = loop.time()
+        now = loop.time()
+        if now < self._mistrust_until:
+            connection.drop()
+            return
+        self._idle[connection] = now
         if self._sweep is None:
             self._sweep = loop.call_later(IDLE_SECONDS, self._expire)
 
     def forget(self, connection: Connection, *, closed: bool) -> None:
-        self._idle.pop(connection, None)
+        since = self._idle.pop(connection, None)
+        if since is not None and not self._closed:
+            self._closed_by_peer(since)
         if closed:
             self._open.discard(connection)
             if self._all_closed is not None and not self._open and not self._all_closed.done():

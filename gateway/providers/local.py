@@ -247,7 +247,7 @@ class LocalProvider:
     def __init__(self, config: ProviderConfig, server: Server | None = None) -> None:
         self._config = config
         self._server = server
-        self._inner = OpenAIProvider(config) if server is None and config.base_url else None
+        self._inner = OpenAIProvider(config, max_idle=0) if server is None and config.base_url else None
 
     async def open(self, attempt: Attempt) -> Upstream:
         """Waits for a model that is loading, as long as a connection may take."""
@@ -281,6 +281,6 @@ class LocalProvider:
         if self._config.base_url == server.base_url:
             return
         self._config = self._config._replace(base_url=server.base_url, api_key=server.api_key)
-        old, self._inner = self._inner, OpenAIProvider(self._config)
+        old, self._inner = self._inner, OpenAIProvider(self._config, max_idle=0)  # see HASTY in http.py
         if old is not None:
             await old.close()

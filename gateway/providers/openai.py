@@ -17,6 +17,7 @@ from gateway.views import read_answer, read_chunk
 
 CONNECT_SECONDS = 10.0  # where a target names no limit
 REFUSAL_LIMIT = 1024 * 1024  # bytes of a 400 or 422 that are searched for `stream_options`
+MAX_IDLE = 256  # connections kept
 REMEMBERED = 1024  # upstream models; a wildcard entry lets clients choose the names
 PASSED_ON = frozenset({"openai-beta", "traceparent", "tracestate"})  # of the client's headers; and anthropic-*
 
@@ -56,8 +57,9 @@ class OpenAIProvider:
     neither shows a secret.
     """
 
-    def __init__(self, config: ProviderConfig) -> None:
-        self._client = HttpClient(config.base_url, ca_file=config.ca_file)
+    def __init__(self, config: ProviderConfig, *, max_idle: int = MAX_IDLE) -> None:
+        """`max_idle`: connections that are kept for later requests."""
+        self._client = HttpClient(config.base_url, ca_file=config.ca_file, max_idle=max_idle)
         fixed = {"content-type": "application/json", "user-agent": f"open-model-gateway/{__version__}"}
         if config.api_key:
             fixed["authorization"] = f"Bearer {config.api_key}"

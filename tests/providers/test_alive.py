@@ -38,7 +38,7 @@ async def probe(base_url: str, limit: float = 0.3) -> bool:
 def test_answers(reply: Reply, alive: bool) -> None:
     with Upstream(reply) as upstream:
         assert asyncio.run(probe(upstream.base_url)) is alive
-        [asked] = upstream.requests
+        [asked] = upstream.probes
     assert (asked.method, asked.path, asked.body) == ("GET", "/v1/models", b"")
     assert (asked.header("authorization"), asked.header("x-account")) == ("Bearer sk-secret", "acme")
 

@@ -299,3 +299,29 @@ def test_an_exchange_leaves_nothing_for_the_collector(serve: Any, run: Run) -> N
         run(main())
     finally:
         gc.enable()
+
+
+def test_a_server_that_closes_what_it_promised_to_keep_is_not_trusted_again_for_a_while(serve: Any, run: Run) -> None:
+    """llama.cpp ends its connections after a stream without saying so; the next request would be lost on its way."""
+
+    async def script(peer: Any) -> None:
+        await peer.request()
+        await peer.send(OK)
+        if peer.number == 0:
+            await peer.request()
+            await peer.send(OK)
+
+    async def main() -> None:
+        async with serve(script) as server:
+            client = HttpClient(server.url)
+            assert await whole(client) == b"ok"
+            assert client.idle == 1
+            assert await whole(client) == b"ok"
+            while client.idle:
+                await asyncio.sleep(0.01)
+            for connections in (2, 3, 4):
+                assert await whole(client) == b"ok"
+                assert (client.idle, server.connections) == (0, connections)
+            await client.close()
+
+    run(main())

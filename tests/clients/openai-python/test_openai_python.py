@@ -45,7 +45,7 @@ def test_stream_with_usage(client: OpenAI) -> None:
     chunks = list(stream)
     assert len([chunk for chunk in chunks if chunk.usage]) == 1
     assert chunks[-1].choices == []
-    assert chunks[-1].usage.completion_tokens == 8
+    assert 1 <= chunks[-1].usage.completion_tokens <= 8  # a model may stop by itself
     assert "cost" in chunks[-1].usage.model_extra
 
 

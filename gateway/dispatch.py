@@ -11,8 +11,8 @@ from gateway.admission import Admission
 from gateway.core.attempts import Continue, Past, Try
 from gateway.core.call import Json
 from gateway.core.failures import Kind
-from gateway.core.hedging import Hedging, hedging
-from gateway.core.resume import Partial, read_partial
+from gateway.core.hedging import HEDGE, Hedging, hedging
+from gateway.core.resume import Partial
 from gateway.core.routing import Plan, Target
 from gateway.exchange import Client, Exchange, Race, Surroundings
 from gateway.flight import Flight
@@ -21,8 +21,6 @@ from gateway.pace import Pace
 from gateway.providers.base import Provider
 from gateway.sessions import Sessions
 from gateway.telemetry.events import Event, RequestEnded, RequestStarted
-
-HEDGE = "hedge"  # the reason of a second attempt that was made because the first was slow
 
 
 class Shared(NamedTuple):
@@ -52,10 +50,7 @@ class Dispatcher:
     async def dispatch(self, plan: Plan, step: Try | Continue, flight: Flight, client: Client) -> list[Past]:
         """The failures, in the order of their ends; empty: the client has been answered."""
         if isinstance(step, Continue):
-            partial = read_partial(bytes(flight.passed), self._json)
-            if partial is None:  # not what a trailing message can carry
-                return [flight.history[-1]._replace(resumable=False)]
-            return _listed(await self._attempt(plan, step, flight, _Given(client, partial=partial)))
+            return _listed(await self._attempt(plan, step, flight, _Given(client, partial=flight.partial)))
         if plan.hedge is not None and not flight.history and flight.call is not None:
             pace = self._pace.of(plan.route, stream=flight.call.stream)
             pace.came()
@@ -132,19 +127,23 @@ class Dispatcher:
             decided.cancel()
 
     async def _outcome(self, tasks: list[asyncio.Task[Past | None]], race: Race) -> list[Past]:
-        """Ends the loser, waits for the winner. Where nobody won, all their failures."""
-        if race.winner is not None and len(tasks) > 1:
-            loser = tasks[1] if race.winner.reason != HEDGE else tasks[0]
-            loser.cancel()
-            await asyncio.wait([loser])
+        """Ends the loser and waits for the winner, whose cancellation is the call's; where nobody has won, for all."""
+        winner: asyncio.Task[Past | None] | None = None
+        if race.winner is not None:
+            winner = tasks[1] if race.winner.reason == HEDGE else tasks[0]
         failures: list[Past] = []
         for task in tasks:
-            if task.cancelled() or (task.done() and task.exception() is not None and race.winner is not None):
-                continue
-            past = await task
-            if past is None:
-                return []
-            failures.append(past)
+            if winner is not None and task is not winner:
+                task.cancel()
+                await asyncio.wait([task])
+                past = None if task.cancelled() or task.exception() is not None else task.result()
+            else:
+                past = await task
+                if past is None:
+                    return []
+            # A hedge that found no place was not tried: its target is still there to fall back on.
+            if past is not None and not (past.skipped and task is not tasks[0]):
+                failures.append(past)
         return sorted(failures, key=lambda past: past.ended)
 
     def _count(self, target: Target, change: int) -> None:

@@ -152,7 +152,7 @@ class Engine:
             await client.send(b"", more=False)
         else:
             await client.fail(error, [] if committed else flight.headers())
-        flight.waited += time.monotonic() - sending
+        flight.book(sending, time.monotonic())
 
     def _finish(self, flight: Flight, *, keep: bool = True) -> None:
         """Makes the one record of the request and hands it out. Synchronous, so that nothing can come between."""

@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from gateway.core.answers import Seen
 from gateway.core.attempts import Continue, Past, Try
 from gateway.core.call import Json
-from gateway.core.failures import Kind, judge_answer, judge_refusal, retry_after
+from gateway.core.failures import Kind, describe, judge_answer, judge_refusal, retry_after
+from gateway.core.hedging import HEDGE
 from gateway.core.pricing import cost, dollars
-from gateway.core.resume import KEPT, ContinuingTap, Partial, may_resume, resumed
+from gateway.core.resume import KEPT, ContinuingTap, Partial, may_resume, read_partial, resumed
 from gateway.core.routing import Target
 from gateway.core.splice import add_cost
 from gateway.core.stream import StreamTap, judge_stream
@@ -122,7 +122,10 @@ class Exchange:
         except UpstreamFailure as failure:
             return self._failed(Kind(failure.kind), failure.message)
         except asyncio.CancelledError:
-            self._end("cancelled", detail="another attempt was faster" if self._lost() else "the client hung up")
+            self._end(
+                "cancelled",
+                detail="another attempt was faster" if self._lost() else "the client hung up, or the drain is over",
+            )
             raise
 
     async def _talk(self) -> Past | None:
@@ -186,7 +189,7 @@ class Exchange:
         if kind is Kind.CONTENT_FILTER:
             self.flight.refusal = Refusal(upstream.status, upstream.headers.get("content-type", ""), body)
         if kind is not None and not self._stands(kind):
-            return self._failed(kind, _describe(kind, seen.error if seen is not None else None))
+            return self._failed(kind, describe(kind, seen.error if seen is not None else None))
         self._claim()
         self.committed = True
         self._end("ok")
@@ -247,7 +250,7 @@ class Exchange:
         if kind is Kind.CONTENT_FILTER:
             self.flight.refusal = Refusal(upstream.status, "text/event-stream", held)
         if kind is not None and not self._stands(kind):
-            return self._failed(kind, _describe(kind, tap.error))
+            return self._failed(kind, describe(kind, tap.error))
         if not self.committed:  # an answer without content that is fine all the same: finish_reason "length", say
             await self._commit()
             await self.client.send(held, more=True)
@@ -339,7 +342,7 @@ class Exchange:
         self._ended = True
         # A time limit of the client's own says nothing: with it one client could shut out a model for all.
         self.verdict = "cancelled" if result == Kind.TIMEOUT and self._hurried else result
-        purpose = "hedge" if self._lost() else "answer" if self.committed or result in _ANSWERS else "retry"
+        purpose = HEDGE if self._lost() else "answer" if self.committed or result in _ANSWERS else "retry"
         end = AttemptEnd(
             result, self.reason, purpose, self._status, self.started, self._first_token, detail, self.committed
         )
@@ -348,6 +351,8 @@ class Exchange:
     def _failed(self, kind: Kind, detail: str) -> Past:
         self._book()
         self._end(str(kind), detail=detail)
+        if self.committed:
+            self.flight.partial = read_partial(bytes(self.flight.passed), self.json) if self._keep else None
         return Past(
             target=self.index,
             kind=kind,
@@ -356,7 +361,7 @@ class Exchange:
             status=self._status or None,
             retry_after=self.retry_after,
             committed=self.committed,
-            resumable=self.committed and self._keep,
+            resumable=self.committed and self.flight.partial is not None,
         )
 
 
@@ -378,17 +383,3 @@ async def relay(flight: Flight, client: Client, refusal: Refusal) -> None:
 
 def content(content_type: str, body: bytes) -> list[Header]:
     return [(b"content-type", latin(content_type or "application/json")), (b"content-length", b"%d" % len(body))]
-
-
-def _describe(kind: Kind, error: object) -> str:
-    """A failure inside a 200, for people. Only a provider's error message is repeated, never content."""
-    if isinstance(error, Mapping):
-        error = error.get("message") or error.get("code") or error.get("type")
-    if error:
-        return f"an error inside a 200: {str(error)[:200]}"
-    return {
-        Kind.EMPTY: "an empty answer",
-        Kind.MALFORMED: "a 200 that is not an answer",
-        Kind.STREAM_CUT: "the stream ended before its finish",
-        Kind.CONTENT_FILTER: "refused by the provider's filter",
-    }.get(kind, str(kind))

@@ -14,6 +14,7 @@ from gateway.core.call import Call, Principal
 from gateway.core.failures import Kind
 from gateway.core.pricing import baseline_cost, cost
 from gateway.core.record import AttemptRecord, Record
+from gateway.core.resume import Partial
 from gateway.core.routing import Plan, Target
 from gateway.core.tasks import Task
 from gateway.core.usage import Usage, estimate_tokens
@@ -114,6 +115,7 @@ class Flight:
         self.refusal: Refusal | None = None  # of the last attempt
         self.tries = 0  # attempts begun
         self.passed = bytearray()  # of the stream, as far as it may be continued
+        self.partial: Partial | None = None  # what can be continued, once it broke off
         self._booked_until = 0.0
         self.error_told = False  # the stream's last event was the upstream's own error
 
@@ -235,7 +237,7 @@ class Flight:
             hosting=last.hosting if last is not None else "",
             outcome=self.outcome,
             rejection=self.rejection,
-            status=self.status,
+            status=self.status or 500,  # a defect: nobody came to say
             fallback_reason=self.fallback_reason(last.model) if last is not None and self.history else "",
             usage=self.usage,
             cost_nano=self.cost_nano,

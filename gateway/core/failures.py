@@ -193,3 +193,17 @@ def _http_date(text: str) -> float | None:
         return calendar.timegm(parsed[:9]) - (parsed[9] or 0)
     except (ValueError, OverflowError):
         return None
+
+
+def describe(kind: Kind, error: object) -> str:
+    """A failure inside a 200, for people. Only a provider's error message is repeated, never content."""
+    if isinstance(error, Mapping):
+        error = error.get("message") or error.get("code") or error.get("type")
+    if error:
+        return f"an error inside a 200: {str(error)[:200]}"
+    return {
+        Kind.EMPTY: "an empty answer",
+        Kind.MALFORMED: "a 200 that is not an answer",
+        Kind.STREAM_CUT: "the stream ended before its finish",
+        Kind.CONTENT_FILTER: "refused by the provider's filter",
+    }.get(kind, str(kind))

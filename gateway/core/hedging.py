@@ -8,6 +8,9 @@ from gateway.core.call import Call
 from gateway.core.routing import Plan
 from gateway.core.strategies import expected_cost
 
+HEDGE = "hedge"
+"""The reason of an attempt that was made because the first was slow, and the purpose of one that lost such a race."""
+
 
 class Hedging(NamedTuple):
     """Start `target` (an index into plan.targets) if the first attempt has shown nothing after `after` seconds."""

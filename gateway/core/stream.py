@@ -84,16 +84,18 @@ class StreamTap:
             self.useful = True
             self.characters += seen.characters
             self.reasoning_characters += seen.reasoning_characters
+        if seen.usage is not None:
+            self.usage = seen.usage
         if seen.finish:
             self.finish = seen.finish
             if not self._pass_errors and finish_is_broken(seen.finish):
                 return b""
-        if seen.usage is not None:
-            self.usage = seen.usage
-            if seen.usage_only and not self._show_usage:
-                return b""
-            return with_data(event, self._add_cost(data, seen.usage))
-        return raw
+        return raw if seen.usage is None else self._take_usage(event, seen.usage, hide=seen.usage_only)
+
+    def _take_usage(self, event: Event, usage: dict[str, Any], *, hide: bool) -> bytes:
+        if hide and not self._show_usage:
+            return b""
+        return with_data(event, self._add_cost(event.data or b"", usage))
 
     def _take_other(self, event: Event) -> bytes:
         """Data that is not a JSON object."""

@@ -193,7 +193,7 @@ class HttpResponse:
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
-        except BaseException:
+        except BaseException:  # cancellation above all; it goes on, but never with the connection left owned
             self._let_go()
             raise
         finally:

@@ -44,9 +44,7 @@ class PublicApp:
             await self._serve(runtime, scope, receive, client)
         except asyncio.CancelledError:
             await _end(connection, client)
-        except (
-            Exception
-        ):  # the boundary: whatever went wrong in here, the client gets an envelope and the log the trace
+        except Exception:  # the boundary: whatever broke in here, the client gets an envelope and the log the trace
             log.exception("a defect: the request failed inside the gateway")
             if not client.started:
                 await client.fail(GatewayError("The gateway failed; its log says why."), [])

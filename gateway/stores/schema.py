@@ -50,7 +50,7 @@ def connect(path: Path, *, busy_seconds: float, migrations: Sequence[Sequence[st
         _use_wal(connection, busy_seconds)
         connection.execute("PRAGMA synchronous = NORMAL")
         migrate(connection, migrations)
-    except BaseException:
+    except BaseException:  # whatever it is goes on; the file must not stay open, and locked, behind it
         connection.close()
         raise
     return connection
@@ -82,7 +82,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # all or nothing holds for an interrupt too; it goes on after the rollback
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway import __version__
+from gateway.core.hedging import HEDGE
 from gateway.core.record import AttemptRecord, Record
 from gateway.telemetry import families
 from gateway.telemetry.events import (
@@ -32,7 +33,6 @@ from gateway.wire import CODEC
 Cell = list[int]
 """[value], or of a histogram the counts by bucket (not cumulative, the last is +Inf) and then the sum."""
 
-HEDGE = "hedge"  # the reason of a second attempt that was made because the first was slow
 NO_FALLBACK = frozenset({"first", "retry", HEDGE})  # reasons that are no failure of another model
 
 STREAM = {False: "false", True: "true"}

@@ -90,6 +90,13 @@ def test_what_passes(sent: bytes, plain: bytes, asked: bytes) -> None:
         assert got == expected
 
 
+def test_a_finish_that_is_an_error_is_held_back_where_the_answer_may_go_on_but_its_usage_is_seen() -> None:
+    chunk = b'data: {"choices":[{"delta":{},"finish_reason":"error"}],"usage":{"prompt_tokens":3}}\n\n'
+    stream = StreamTap(read_chunk, show_usage=True, add_cost=lambda data, _: data, pass_errors=False)
+    assert stream.feed(HELLO + chunk + DONE) == HELLO
+    assert (stream.finish, stream.usage) == ("error", {"prompt_tokens": 3})
+
+
 def test_what_is_seen() -> None:
     stream = tap()
     commits = [bool(stream.feed(piece)) and stream.useful for piece in (ROLE, PING, delta(reasoning_content="hm"))]

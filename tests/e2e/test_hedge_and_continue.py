@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,9 @@ import pytest
 
 from tests import replies
 from tests.servers import Gateway
-from tests.upstream import STALL, Upstream
+from tests.upstream import CUT, STALL, Gate, Upstream
+
+from .test_slow_clients import Flood, connect, request
 
 ROUTES = """
 version: 1
@@ -126,6 +131,37 @@ def chunks(answer: httpx.Response) -> list[dict[str, Any]]:
     return [json.loads(event) for event in events if event != "[DONE]"]
 
 
+def test_a_target_that_was_too_busy_to_hedge_is_still_the_fallback(tmp_path: Path, upstream: Upstream) -> None:
+    routes = ROUTES.replace("@BASE@", upstream.base_url).replace("quick-up,", "quick-up, max_in_flight: 1,")
+    with Gateway(tmp_path, routes) as gateway, ThreadPoolExecutor() as clients:
+        save_up(gateway, "hedged", stream=False)
+        gate = Gate()
+        upstream.script("quick-up", replies.ok(gate=gate))
+        occupying = clients.submit(gateway.chat, "quick")
+        assert gate.reached.wait(5)
+        upstream.script("slow-up", replies.after(0.6, replies.status(500)))
+        asked = clients.submit(gateway.chat, "hedged")
+        time.sleep(0.4)  # the hedge, due after 0.2 s, has found no place
+        gate.open()
+        assert occupying.result().status_code == 200
+        answer = asked.result()
+        assert (answer.status_code, answer.headers["x-gateway-model"]) == (200, "quick")
+        assert gateway.metric("gateway_hedges_total", route="hedged") == 0
+
+
+def test_a_client_that_never_reads_is_cut_off_in_a_race_too(gateway: Gateway, upstream: Upstream) -> None:
+    flood = Flood()
+    upstream.always("slow-up", flood.reply())
+    with connect(gateway, receive_buffer=4096) as client:
+        client.sendall(request("hedged", stream=True))
+        (row,) = gateway.wait_rows(1)
+        assert row["outcome"] == "cancelled"
+        assert upstream.seen("slow-up")[0].gone.wait(2)
+        with contextlib.suppress(ConnectionResetError):
+            while client.recv(1 << 20):
+                pass  # what was in the sockets, and then the end
+
+
 def text(answer: httpx.Response) -> str:
     return "".join(
         choice["delta"].get("content") or "" for chunk in chunks(answer) for choice in chunk.get("choices", ())
@@ -174,6 +210,14 @@ def test_what_cannot_be_continued_ends_in_an_error(gateway: Gateway, upstream: U
     answer = gateway.chat("goes-on", stream=True, **more)
     assert "[DONE]" not in answer.text
     assert chunks(answer)[-1]["error"]["type"] == "upstream_error"
+    assert upstream.seen("quick-up") == []
+
+
+def test_unfinished_reasoning_is_not_continued_and_told_once(gateway: Gateway, upstream: Upstream) -> None:
+    thought = {"choices": [{"index": 0, "delta": {"reasoning_content": "hm"}, "finish_reason": None}]}
+    upstream.script("slow-up", lambda _: [replies.stream_head(), replies.event(thought), 0.05, CUT])
+    answer = gateway.chat("goes-on", stream=True)
+    assert chunks(answer)[-1]["error"]["message"].count("stream_cut") == 1
     assert upstream.seen("quick-up") == []
 
 

@@ -14,6 +14,8 @@ No redirects are followed, no proxies, no cookies, no content codings: `accept-e
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -48,7 +50,6 @@ class HttpClient:
         host = f"[{self._host}]" if ":" in self._host else self._host
         host = host if url.port is None else f"{host}:{url.port}"
         self._static = f" HTTP/1.1\r\nhost: {host}\r\naccept-encoding: identity\r\n".encode("ascii")
-        self.origin = f"{url.scheme}://{host}"
         self._max_idle = max_idle
         self._idle: dict[Connection, float] = {}  # -> since when; a dict, so that nothing can be in it twice
         self._open: set[Connection] = set()  # every connection whose socket exists
@@ -112,7 +113,7 @@ class HttpClient:
             async with asyncio.timeout(connect_timeout):
                 connection = await self._connect()
         except TimeoutError:
-            raise UpstreamFailure("connect", f"no connection to {self.origin} within {connect_timeout:g} s") from None
+            raise UpstreamFailure("connect", f"no connection within {connect_timeout:g} s") from None
         response = HttpResponse(connection, reused=False)
         left = connect_timeout - (asyncio.get_running_loop().time() - begun)
         await self._exchange(response, connection, (head, body), left)
@@ -152,7 +153,7 @@ class HttpClient:
                         response.sent = True
                         return
         except TimeoutError:
-            raise UpstreamFailure("connect", f"{self.origin} did not take the request in time") from None
+            raise UpstreamFailure("connect", "the request was not taken in time") from None
 
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
@@ -164,9 +165,9 @@ class HttpClient:
         except TimeoutError:
             raise
         except ssl.SSLError as error:
-            raise UpstreamFailure("connect", f"TLS with {self.origin} failed: {error.reason or error}") from None
+            raise UpstreamFailure("connect", f"TLS failed: {error.reason or type(error).__name__}") from None
         except OSError as error:
-            raise UpstreamFailure("connect", f"cannot connect to {self.origin}: {error.strerror or error}") from None
+            raise UpstreamFailure("connect", f"cannot connect: {_reason(error)}") from None
         # Not in `connection_made`: uvloop never reports the loss of a connection whose making was cancelled.
         if not connection.gone:
             self._open.add(connection)
@@ -188,7 +189,7 @@ class HttpClient:
     def _failed(self, response: HttpResponse) -> UpstreamFailure:
         failure = response.failure or Failure(malformed=False, detail="the exchange was closed")
         kind = "malformed" if failure.malformed else "server_error" if response.sent else "connect"
-        return UpstreamFailure(kind, f"{self.origin}: {failure.detail}")
+        return UpstreamFailure(kind, failure.detail)
 
     # The pool (`http_exchange.Pool`).
 
@@ -241,6 +242,13 @@ class HttpClient:
         for connection in [c for c, since in self._idle.items() if since <= oldest]:
             connection.drop()
         self._sweep = loop.call_later(IDLE_SECONDS / 2, self._expire) if self._idle else None
+
+
+def _reason(error: OSError) -> str:
+    """Without the address, which asyncio writes into `strerror`: clients read this, and it is not theirs to know."""
+    if isinstance(error, socket.gaierror):
+        return str(error.strerror)  # EAI_* numbers are not errno's
+    return os.strerror(error.errno) if error.errno else "several addresses, each failed"
 
 
 def _tls(ca_file: str) -> ssl.SSLContext:

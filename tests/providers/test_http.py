@@ -278,7 +278,7 @@ def test_refused(run: Run, unused_port: int) -> None:
         client = HttpClient(f"http://127.0.0.1:{unused_port}/v1")
         kind, message = await failure(ask(client))
         assert kind == "connect"
-        assert message.startswith(f"cannot connect to http://127.0.0.1:{unused_port}: ")
+        assert message == "cannot connect: Connection refused"  # without the address, which is not the client's to know
         await client.close()
 
     run(main())
@@ -289,7 +289,8 @@ def test_unknown_host(run: Run) -> None:
         client = HttpClient("http://nobody.invalid/v1")
         kind, message = await failure(ask(client))
         assert kind == "connect"
-        assert "http://nobody.invalid" in message
+        assert message.startswith("cannot connect: ")
+        assert "nobody.invalid" not in message
         await client.close()
 
     run(main())

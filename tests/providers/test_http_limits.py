@@ -88,9 +88,7 @@ def test_connect_timeout_covers_tls(serve: Any, run: Run) -> None:
     async def main() -> None:
         async with serve(silent) as server:
             client = HttpClient(server.url.replace("http:", "https:"))
-            with pytest.raises(
-                UpstreamFailure, match=r"no connection to https://127.0.0.1:\d+ within 0.05 s"
-            ) as caught:
+            with pytest.raises(UpstreamFailure, match=r"^no connection within 0.05 s$") as caught:
                 await ask(client, connect_timeout=0.05)
             assert caught.value.kind == "connect"
             await client.close()
@@ -112,7 +110,7 @@ def test_connect_timeout_covers_sending(reused: bool, serve: Any, run: Run) -> N
             client = HttpClient(server.url)
             if reused:
                 await whole(client)
-            with pytest.raises(UpstreamFailure, match="did not take the request") as caught:
+            with pytest.raises(UpstreamFailure, match="the request was not taken in time") as caught:
                 await ask(client, BIG * 4, connect_timeout=0.1)
             assert (caught.value.kind, server.connections) == ("connect", 1)
             await client.close()
@@ -296,7 +294,7 @@ def test_plain_http_where_tls_is_meant(serve: Any, run: Run) -> None:
     async def main() -> None:
         async with serve(script) as server:
             client = HttpClient(server.url.replace("http:", "https:"))
-            with pytest.raises(UpstreamFailure, match="TLS with https") as caught:
+            with pytest.raises(UpstreamFailure, match=r"^TLS failed: [A-Z_]+$") as caught:
                 await ask(client)
             assert caught.value.kind == "connect"
             await client.close()

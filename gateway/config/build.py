@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.config import schema
+from gateway.config import schema, spending
 from gateway.config.endpoints import asleep, read_endpoints, sleeping
-from gateway.config.interpolate import Missing
 from gateway.config.models import Models, first, timeouts
 from gateway.config.patterns import compile_pattern
 from gateway.config.problems import Problems
-from gateway.config.types import Config, Key, ProviderConfig
-from gateway.core.call import Principal
+from gateway.config.schema_base import Match as WrittenMatch
+from gateway.config.types import Config, ProviderConfig
 from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
 from gateway.core.pricing import NANO_PER_USD
 from gateway.core.routing import Candidate, Match, Route, Rules
@@ -41,11 +39,14 @@ def build(file: schema.RoutesFile, source: Source, problems: Problems) -> Config
         tasks=tuple(_task(name, task) for name, task in (file.tasks or {}).items()),
         routes=routes,
         direct=_direct(defaults),
+        budgets=spending.budgets(file.budgets or ()),
+        limits=spending.limits(file.limits or ()),
     )
     warnings += sleeping(file, providers, endpoints)
     warnings += models.warnings(rules)
     warnings += _unreachable(routes)
-    keys = _keys(file.keys or [], warnings)
+    keys = spending.keys(file.keys or [], warnings)
+    webhooks = spending.webhooks(file.webhooks or [], warnings)
     stores = file.stores or schema.Stores()
     return Config(
         path=source.path,
@@ -54,12 +55,18 @@ def build(file: schema.RoutesFile, source: Source, problems: Problems) -> Config
         rules=rules,
         keys_declared=file.keys is not None,
         keys=keys,
-        ledger=f"sqlite:///{(source.path.parent / stores.ledger.removeprefix('sqlite:///')).absolute()}",
+        ledger=_absolute(stores.ledger, source.path.parent),
+        counters=_absolute(stores.counters, source.path.parent),
         on_full=stores.on_full,
         warnings=tuple(warnings),
         price_book=models.book_name,
+        webhooks=webhooks,
         teams=frozenset(key.team for key in file.keys or () if key.team),
     )
+
+
+def _absolute(dsn: str, folder: Path) -> str:
+    return f"sqlite:///{(folder / dsn.removeprefix('sqlite:///')).absolute()}"
 
 
 def _provider(name: str, written: schema.Provider, folder: Path, problems: Problems) -> ProviderConfig:
@@ -115,7 +122,7 @@ def _route(written: schema.Route, defaults: schema.Defaults) -> Route:
     return Route(
         name=written.name,
         use=tuple(Candidate(use.model, float(use.weight)) for use in written.use),
-        match=_match(written.match or schema.Match()),
+        match=spending.match(written.match or WrittenMatch()),
         order=first(written.order, defaults.order, "listed"),
         fallback=tuple(first(written.fallback, defaults.fallback, [])),
         fallback_on=DEFAULT_FALLBACK_ON if kinds is None else frozenset(map(Kind, kinds)),
@@ -126,6 +133,7 @@ def _route(written: schema.Route, defaults: schema.Defaults) -> Route:
         hedge=_hedge(first(written.hedge, defaults.hedge, None)),
         mid_stream=first(written.mid_stream, defaults.mid_stream, "error"),
         sticky=first(written.sticky, defaults.sticky, None) == "session",
+        clamp=first(written.clamp, defaults.clamp, True),
     )
 
 
@@ -147,22 +155,7 @@ def _direct(defaults: schema.Defaults) -> Route:
         max_attempts=first(defaults.max_attempts, None, 4),
         timeouts=timeouts(defaults.timeout),
         baseline=defaults.baseline or "",
-    )
-
-
-def _match(written: schema.Match) -> Match:
-    def globs(value: list[str] | None) -> tuple[str, ...] | None:
-        return None if value is None else tuple(value)
-
-    return Match(
-        model=globs(written.model),
-        task=globs(written.task),
-        key=globs(written.key),
-        team=globs(written.team),
-        tag=globs(written.tag),
-        has=None if written.has is None else frozenset(written.has),
-        min_input_tokens=written.min_input_tokens,
-        max_input_tokens=written.max_input_tokens,
+        clamp=first(defaults.clamp, None, True),
     )
 
 
@@ -172,20 +165,3 @@ def _unreachable(routes: tuple[Route, ...]) -> list[str]:
         f"route {route.name} is never reached: route {routes[catch_all].name} before it matches everything"
         for route in routes[catch_all + 1 :]
     ]
-
-
-def _keys(written: list[schema.Key], warnings: list[str]) -> tuple[Key, ...]:
-    keys = []
-    for key in written:
-        if isinstance(key.value, Missing):
-            warnings.append(f"key {key.name} opens nothing: {key.value.why}")
-            continue
-        principal = Principal(
-            key=key.name,
-            team=key.team or "",
-            user=key.user or "",
-            tags=frozenset(key.tags or ()),
-            allow=tuple(key.allow or ("*",)),
-        )
-        keys.append(Key(hashlib.sha256(key.value.encode()).digest(), principal, key.expires))
-    return tuple(keys)

@@ -18,6 +18,8 @@ MIN_KEY_LENGTH = 16
 DIRECT = "direct"  # the route label of a model that a client named itself
 LOCAL_ONLY = ("model", "threads", "context", "parallel")
 OPENAI_ONLY = ("base_url", "api_key", "headers", "ca_file")
+TRAFFIC = ("requests_per_minute", "tokens_per_minute", "max_in_flight")
+KEY = "key:"  # begins the name of a key's own budget and of its limits
 FORBIDDEN_HEADERS = frozenset({"host", "content-length", "content-type", "transfer-encoding", "connection"})
 
 
@@ -225,4 +227,40 @@ def _keys(data: Data, problems: Problems) -> None:
         values.setdefault(str(value), index)
 
 
-RULES: tuple[Callable[[Data, Problems], None], ...] = (_providers, _models, _tasks, _routes, _keys)
+def _budgets(data: Data, problems: Problems) -> None:
+    names: dict[str, int] = {}
+    for index, budget in enumerate(_items(data, "budgets")):
+        path: Path = ("budgets", index)
+        if not isinstance(budget, dict):
+            continue
+        for name, where in _texts(budget.get("name"), (*path, "name")):
+            if name in names:
+                problems.add(where, f"budgets[{names[name]}] is called `{name}` already")
+            if name.startswith(KEY):
+                problems.add(where, f"names that begin with `{KEY}` are those of the keys' own budgets")
+            names.setdefault(name, index)
+        _match(_mapping(budget, "match"), (*path, "match"), data, problems)
+        _thresholds(budget, path, problems)
+    for index, key in enumerate(_items(data, "keys")):
+        _thresholds(_mapping(key, "budget"), ("keys", index, "budget"), problems)
+
+
+def _thresholds(budget: dict[str, Data], path: Path, problems: Problems) -> None:
+    for percent, action in _mapping(budget, "at").items():
+        if action == "self_hosted_only" and budget.get("counts") == "all":
+            said = "needs `counts: api`: self-hosted models are charged to this budget too"
+            problems.add((*path, "at", percent), f"`{action}` {said}")
+
+
+def _limits(data: Data, problems: Problems) -> None:
+    for index, limit in enumerate(_items(data, "limits")):
+        if isinstance(limit, dict):
+            _match(_mapping(limit, "match"), ("limits", index, "match"), data, problems)
+            if limit.keys().isdisjoint(TRAFFIC):
+                problems.add(("limits", index), f"limits nothing: give it {' or '.join(TRAFFIC)}")
+    for index, key in enumerate(_items(data, "keys")):
+        if isinstance(key, dict) and isinstance(key.get("limits"), dict) and key["limits"].keys().isdisjoint(TRAFFIC):
+            problems.add(("keys", index, "limits"), f"limits nothing: give it {' or '.join(TRAFFIC)}")
+
+
+RULES: tuple[Callable[[Data, Problems], None], ...] = (_providers, _models, _tasks, _routes, _keys, _budgets, _limits)

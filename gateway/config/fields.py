@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import zoneinfo
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, TypeAlias
@@ -17,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from gateway.config.interpolate import FromEnvironment, Missing
 from gateway.config.patterns import compile_pattern
+from gateway.config.problems import did_you_mean
 
 REFERENCE = {"type": "string", "pattern": r"\$\{.+\}"}  # what an editor may meet in place of a number
 
@@ -26,6 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/@+-]{0,127}")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}(/\*)?")
 _GLOB = re.compile(r"[!-~ ]{1,200}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110, section 5.1
+_PERCENT = re.compile(r"([1-9][0-9]?|100)%")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,8192}")
 
 
@@ -176,6 +179,23 @@ def _ledger(value: object) -> str:
     return text
 
 
+def _zone(value: object) -> str:
+    text = _present_text(value)
+    try:
+        zoneinfo.ZoneInfo(text)
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+        near = did_you_mean(text, zoneinfo.available_timezones())
+        raise wrong(f"must be the name of a time zone such as UTC or Europe/Berlin{near}") from None
+    return text
+
+
+def _percent(value: object) -> int:
+    match = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise wrong("must be a share of the limit from 1% to 100%, such as 80%")
+    return int(match[1])
+
+
 def _moment(value: object) -> datetime.datetime:
     text = _present_text(value)
     try:
@@ -201,6 +221,7 @@ Usd: TypeAlias = Annotated[Decimal, *_numeric(0, 1_000_000)]
 Positive: TypeAlias = Annotated[Decimal, *_numeric(0, 1_000_000_000, above=True)]
 Weight: TypeAlias = Annotated[Decimal, *_numeric(0, 1_000_000)]
 Tokens: TypeAlias = Annotated[int, *_whole(1, 1_000_000_000)]
+PerMinute: TypeAlias = Annotated[int, *_whole(1, 1_000_000_000)]
 Retries: TypeAlias = Annotated[int, *_whole(0, 10)]
 Attempts: TypeAlias = Annotated[int, *_whole(1, 50)]
 InFlight: TypeAlias = Annotated[int, *_whole(1, 1_000_000)]
@@ -232,3 +253,5 @@ LedgerDsn: TypeAlias = Annotated[
     str, PlainValidator(_ledger), WithJsonSchema({"type": "string", "pattern": r"^sqlite:///|\$\{"})
 ]
 Moment: TypeAlias = Annotated[datetime.datetime, PlainValidator(_moment), _STRING]
+Zone: TypeAlias = Annotated[str, PlainValidator(_zone), _STRING]
+Percent: TypeAlias = Annotated[int, PlainValidator(_percent), _text_schema(_PERCENT)]

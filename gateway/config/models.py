@@ -13,7 +13,7 @@ from gateway.config.pricebook import Listing, PriceBook, book_provider, open_boo
 from gateway.config.prices import price_of
 from gateway.config.problems import Data
 from gateway.config.types import ProviderConfig
-from gateway.core.pricing import Price
+from gateway.core.pricing import NANO_PER_USD, Price
 from gateway.core.routing import Model, Rules, Timeouts
 
 _HOW_TO_PRICE = (
@@ -74,6 +74,7 @@ class Models:
             drop=frozenset((*(defaults.drop or ()), *(written.drop or ()))),
             timeouts=timeouts(written.timeout),
             replicas=replicas_of(endpoints),
+            max_extra_nano=nano(first(written.max_extra_usd, defaults.max_extra_usd, None)),
             max_in_flight=first(written.max_in_flight, defaults.max_in_flight, None),
             disabled=written.model.why if isinstance(written.model, Missing) else provider.disabled,
             prices=self._wildcard_prices(provider) if wildcard and price is None and hosting == "api" else {},
@@ -111,6 +112,10 @@ class Models:
             yield f"model {model.name} {why} and has no price, so its cost is unknown; give it {_HOW_TO_PRICE}"
         if isinstance(written.price, schema.TokenPrice) and 0 < written.price.output < _PER_TOKEN:
             yield f"model {model.name} costs under ${_PER_TOKEN} a million tokens: prices are per million, not per one"
+
+
+def nano(usd: Decimal | None) -> int | None:
+    return None if usd is None else int(usd * NANO_PER_USD)
 
 
 def timeouts(written: schema.Timeouts | None) -> Timeouts:

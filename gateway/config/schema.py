@@ -9,13 +9,14 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from gateway.config import fields as f
 from gateway.config.problems import Data
+from gateway.config.schema_base import Capabilities, Globs, Match, Shape
+from gateway.config.schema_spending import Budget, Key, Limit, Webhook
 from gateway.core.index import BUILT_IN, BUILT_IN_REASONING
 
-Capability = Literal["images", "audio", "tools", "json_schema"]
 Support = Literal["images", "audio", "tools", "json_schema", "reasoning", "prefill"]
 FailureKind = Literal[
     "connect",
@@ -29,16 +30,7 @@ FailureKind = Literal[
     "stream_cut",
     "content_filter",
 ]
-Capabilities = Annotated[
-    list[Capability], BeforeValidator(f.one_or_more, json_schema_input_type=Capability | list[Capability])
-]
-Globs = Annotated[list[f.Glob], BeforeValidator(f.one_or_more, json_schema_input_type=f.Glob | list[f.Glob])]
-Names = Annotated[list[f.Name], BeforeValidator(f.one_or_more, json_schema_input_type=f.Name | list[f.Name])]
 Order = Literal["listed", "cheapest", "weighted", "least_busy"]
-
-
-class Shape(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
 
 def _default(limit: str) -> str:
@@ -171,6 +163,11 @@ class ModelTraits(Shape):
     set: dict[str, Any] | None = Field(default=None, description="Merged into each body; wins over the client.")
     drop: list[f.Text] | None = Field(default=None, description="Members removed from each request's body.")
     timeout: Timeouts | None = Field(default=None, description="Limits in time for requests to this model.")
+    max_extra_usd: f.Usd | None = Field(
+        default=None,
+        description="The most that a request may cost beyond its tokens (remote images, hosted tools). Under a budget "
+        "such requests are refused without it.",
+    )
     max_in_flight: f.InFlight | None = Field(
         default=None,
         description="Requests to the model at a time, over all workers and endpoints. Where it is full, the route's "
@@ -232,19 +229,6 @@ class Task(Shape):
     )
 
 
-class Match(Shape):
-    """All that is given must hold; a list means any of its values; `*` in names stands for anything."""
-
-    model: Globs | None = Field(default=None, description="The requested model.")
-    task: Globs | None = Field(default=None, description="The task, `default` where none was recognised.")
-    key: Globs | None = Field(default=None, description="The name of the caller's key.")
-    team: Globs | None = Field(default=None, description="The team of the caller's key.")
-    tag: Globs | None = Field(default=None, description="A tag of the request or its key.")
-    has: Capabilities | None = Field(default=None, description="What the request holds: any of these.")
-    min_input_tokens: f.Tokens | None = Field(default=None, description="An estimated input at least this long.")
-    max_input_tokens: f.Tokens | None = Field(default=None, description="An estimated input at most this long.")
-
-
 class Use(Shape):
     model: f.Text = Field(description="A name under `models`.")
     weight: f.Weight = Field(default=Decimal(1), description="Its share under `order: weighted`.")
@@ -293,6 +277,11 @@ class RouteTraits(Shape):
         description="Keep the model of a conversation (`x-session-id`, else a hash of its leading messages) until it "
         "fails. Always so where the history holds tool calls or signed thinking.",
     )
+    clamp: bool | None = Field(
+        default=None,
+        description="Whether a request without a cap on its output gets one where a budget could not bear the longest "
+        "answer. Default true; false: it is refused then.",
+    )
     baseline: f.Text | None = Field(
         default=None, description="The closed model that savings are measured against; it needs a price, not a key."
     )
@@ -313,21 +302,12 @@ class Defaults(RouteTraits, ModelTraits):
     """Settings for all routes and models that do not say otherwise."""
 
 
-class Key(Shape):
-    """A key that clients show as `Authorization: Bearer`."""
-
-    name: f.Name = Field(description="Shown in metrics and the ledger; never the value.")
-    value: f.Secret = Field(description="The secret, at least 16 characters. Write ${NAME}; only its hash is kept.")
-    team: f.Name | None = Field(default=None, description="For routes, metrics and reports.")
-    user: f.Name | None = Field(default=None, description="Recorded with each request.")
-    allow: Globs | None = Field(default=None, description="Model names it may ask for; globs. All by default.")
-    expires: f.Moment | None = Field(default=None, description="From then on it opens nothing; a date is 00:00 UTC.")
-    tags: Names | None = Field(default=None, description="Added to each of its requests.")
-
-
 class Stores(Shape):
     ledger: f.LedgerDsn = Field(
         default="sqlite:///gateway.db", description="Where requests are recorded; a file beside this one."
+    )
+    counters: f.LedgerDsn = Field(
+        default="sqlite:///gateway.db", description="Where budgets and created keys are kept; a file beside this one."
     )
     on_full: Literal["reject", "drop"] = Field(
         default="reject",
@@ -346,7 +326,10 @@ class RoutesFile(Shape):
     models: dict[f.ModelName, Model] = Field(description="Models, by the name clients and routes use.", min_length=1)
     tasks: dict[f.Name, Task] | None = Field(default=None, description="Kinds of work, recognised in this order.")
     routes: list[Route] | None = Field(default=None, description="The first that matches a request decides.")
+    budgets: list[Budget] | None = Field(default=None, description="What may be spent, and what happens when it is.")
+    limits: list[Limit] | None = Field(default=None, description="How much traffic is let in.")
     keys: list[Key] | None = Field(default=None, description="Who may call. With this section nobody is anonymous.")
+    webhooks: list[Webhook] | None = Field(default=None, description="Who is told when something happens.")
     stores: Stores | None = Field(default=None, description="Where things are kept.")
 
 

@@ -21,7 +21,7 @@ _WORDS = {
     "string_type": "must be text; put it in quotes",
     "too_short": "must not be empty",
 }
-_OPTIONAL_SECTIONS = frozenset({"defaults", "tasks", "routes", "stores"})
+_OPTIONAL_SECTIONS = frozenset({"defaults", "tasks", "routes", "budgets", "limits", "webhooks", "stores"})
 
 
 def validated(data: Data, problems: Problems) -> RoutesFile | None:

@@ -34,6 +34,15 @@ class Key(NamedTuple):
     expires: datetime.datetime | None  # aware
 
 
+class Webhook(NamedTuple):
+    url: str
+    secret: str  # empty: deliveries are not signed
+    events: frozenset[str]  # budget_threshold | breaker_opened | config_rejected
+
+    def __repr__(self) -> str:
+        return f"Webhook({sorted(self.events)})"
+
+
 class Config(NamedTuple):
     path: Path
     hash: str  # 12 hex digits of the SHA-256 of the file's bytes and of the environment values it reads
@@ -46,3 +55,5 @@ class Config(NamedTuple):
     warnings: tuple[str, ...]  # what is disabled and why, unpriced models, ...; no secrets
     price_book: str  # its name and date
     teams: frozenset[str]  # every team a key names: the label values metrics may show
+    counters: str = ""  # DSN as of the ledger: budgets, created keys, the audit trail
+    webhooks: tuple[Webhook, ...] = ()

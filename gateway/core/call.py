@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from gateway.core import splice
 from gateway.core.content import CHARACTERS_PER_TOKEN, Content, read_input, read_messages
@@ -18,9 +18,14 @@ from gateway.core.globs import fits
 from gateway.core.hints import Hints, read_hints
 from gateway.errors import RequestError
 
+if TYPE_CHECKING:  # both import this module
+    from gateway.core.budgets import Budget
+    from gateway.core.limits import Limit
+
 __all__ = ["Call", "Endpoint", "Hints", "Json", "Principal", "Source", "outgoing_body", "parse"]
 
 MAX_MODEL_NAME = 256  # characters
+MAX_USER = 128  # characters
 MAX_CHOICES = 128  # OpenAI's bound on `n`
 MAX_TOKENS = 2**31 - 1
 
@@ -66,6 +71,8 @@ class Principal(NamedTuple):
     user: str = ""
     tags: frozenset[str] = frozenset()
     allow: tuple[str, ...] = ("*",)  # globs on the requested model name
+    budgets: tuple[Budget, ...] = ()  # the key's own
+    limits: tuple[Limit, ...] = ()  # the key's own
 
     def may_use(self, model: str) -> bool:
         # A loop, because a generator costs more than the comparisons: this runs for every request.
@@ -150,6 +157,12 @@ class Call:
     def ends_in_tool_result(self) -> bool:
         """Whether the last message has the role `tool` or `function` (an empty answer to it is not a failure)."""
         return self._read_content().ends_in_tool_result
+
+    @property
+    def user(self) -> str:
+        """The body's `user`, an end user in the client's own words: untrusted. Empty where it is no short text."""
+        user = self._fields.value("user") if "user" in self._fields.members else None
+        return user if isinstance(user, str) and len(user) <= MAX_USER and user.isprintable() else ""
 
     @property
     def tied(self) -> bool:

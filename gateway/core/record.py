@@ -23,6 +23,9 @@ class AttemptRecord(NamedTuple):
     cost_nano: int
     upstream_request_id: str = ""
     detail: str = ""  # what failed, for people; no content
+    budgets: tuple[str, ...] = ()  # that it was charged to, by name
+    reserved_nano: int | None = None  # what was held for it in each of them; None: it touched none
+    replica: str = ""  # of a model with several: host:port
 
 
 class Record(NamedTuple):
@@ -60,3 +63,4 @@ class Record(NamedTuple):
     lines_dropped: int  # malformed SSE lines left out
     config_hash: str
     attempts: tuple[AttemptRecord, ...]
+    budget: str = ""  # that refused it, by name; empty: none did

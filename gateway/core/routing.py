@@ -7,10 +7,12 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import NamedTuple
 
+from gateway.core.budgets import Budget, BudgetIndex
 from gateway.core.call import Call, Endpoint, Principal
 from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
 from gateway.core.health import in_good_health, left_out, none_healthy
 from gateway.core.index import Index, LineUp, price_of, rest_of
+from gateway.core.limits import Limit
 from gateway.core.passed_over import Asked, PassedOver
 from gateway.core.pricing import dollars
 from gateway.core.replicas import expand
@@ -56,6 +58,8 @@ class _Rules(NamedTuple):
     tasks: tuple[TaskRule, ...]
     routes: tuple[Route, ...]
     direct: Route  # `defaults` as a route: for a model that the client named itself (label "direct", no fallback)
+    budgets: tuple[Budget, ...] = ()
+    limits: tuple[Limit, ...] = ()
 
 
 class Rules(_Rules):
@@ -64,6 +68,10 @@ class Rules(_Rules):
     @cached_property
     def prepared(self) -> Index:
         return Index(self.models, self.routes, self.direct)
+
+    @cached_property
+    def guards(self) -> BudgetIndex:
+        return BudgetIndex(self.budgets)
 
     @property
     def known_tasks(self) -> frozenset[str]:

@@ -45,6 +45,7 @@ class Model(NamedTuple):
     prices: Mapping[str, Price] = {}  # wildcard only: upstream name -> price, filled from the price book
     replicas: tuple[Replica, ...] = (Replica(),)  # never empty
     max_in_flight: int | None = None  # requests at a time, over all replicas
+    max_extra_nano: int | None = None  # nano-USD a request may cost beyond its tokens; None: nothing is known
 
 
 class Match(NamedTuple):
@@ -85,6 +86,7 @@ class Route(NamedTuple):
     baseline: str = ""  # a model's name; empty: none
     hedge: Hedge | None = None
     mid_stream: Literal["error", "continue"] = "error"
+    clamp: bool = True  # a budget may cap the output of a call that sets no cap itself
     sticky: bool = False  # `sticky: session`; conversations with tool calls or signed thinking stick anyway
 
 

@@ -39,6 +39,9 @@ def _load_list(text: str) -> tuple[str, ...]:
 TEXT = Kind("TEXT NOT NULL")
 TEXT_OR_NULL = Kind("TEXT", _none_if_empty, lambda value: value or "")  # empty means "none" in a Record
 LIST = Kind("TEXT NOT NULL", _store_list, _load_list)  # a JSON array, for SQLite's json_each
+LIST_OR_NULL = Kind(
+    "TEXT", lambda values: _store_list(values) if values else None, lambda text: _load_list(text or "[]")
+)
 WHOLE = Kind("INTEGER NOT NULL")
 WHOLE_OR_NULL = Kind("INTEGER")
 STATUS_OR_NULL = Kind("INTEGER", _none_if_empty, lambda value: value or 0)
@@ -102,6 +105,7 @@ REQUEST_COLUMNS = (
     Column("max_output", WHOLE_OR_NULL),
     Column("lines_dropped", WHOLE),
     Column("config_hash", TEXT),
+    Column("budget", TEXT_OR_NULL, since=2),
 )
 
 ATTEMPT_COLUMNS = (
@@ -120,6 +124,9 @@ ATTEMPT_COLUMNS = (
     Column("cost_nano", WHOLE),
     Column("upstream_request_id", TEXT_OR_NULL),
     Column("detail", TEXT_OR_NULL),
+    Column("replica", TEXT_OR_NULL, since=2),
+    Column("budgets", LIST_OR_NULL, since=2),
+    Column("reserved_nano", WHOLE_OR_NULL, since=2),
 )
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
-from gateway.stores.columns import ATTEMPT_COLUMNS, REQUEST_COLUMNS, create
+from gateway.stores.columns import ATTEMPT_COLUMNS, REQUEST_COLUMNS, added, create
 
 STRICT_SINCE = (3, 37)  # https://sqlite.org/stricttables.html
 _STRICT = " STRICT" if sqlite3.sqlite_version_info >= STRICT_SINCE else ""
-_STRICT_WITHOUT_ROWID = f"{_STRICT}, WITHOUT ROWID" if _STRICT else " WITHOUT ROWID"
+_KEYED = f"{_STRICT}, WITHOUT ROWID" if _STRICT else " WITHOUT ROWID"
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (  # 1: the first schema
@@ -27,10 +27,35 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             '"request_id" TEXT NOT NULL, "number" INTEGER NOT NULL',
             ATTEMPT_COLUMNS,
             'PRIMARY KEY ("request_id", "number")',
-            _STRICT_WITHOUT_ROWID,
+            _KEYED,
         ),
     ),
-    # 2: added({"requests": REQUEST_COLUMNS, "attempts": ATTEMPT_COLUMNS}, 2), and so on. Never change an older one.
+    (  # 2: budgets, keys and the audit trail; which replica an attempt was for
+        *added({"requests": REQUEST_COLUMNS, "attempts": ATTEMPT_COLUMNS}, 2),
+        f"""CREATE TABLE budget_accounts (
+            budget TEXT NOT NULL, scope TEXT NOT NULL, period TEXT NOT NULL, ends INTEGER,
+            settled_nano INTEGER NOT NULL, PRIMARY KEY (budget, scope, period)){_KEYED}""",
+        f"CREATE TABLE budget_owners (owner TEXT NOT NULL PRIMARY KEY, expires INTEGER NOT NULL){_KEYED}",
+        f"""CREATE TABLE budget_holds (
+            budget TEXT NOT NULL, scope TEXT NOT NULL, period TEXT NOT NULL, owner TEXT NOT NULL,
+            nano INTEGER NOT NULL, PRIMARY KEY (budget, scope, period, owner)){_KEYED}""",
+        "CREATE INDEX budget_holds_by_owner ON budget_holds (owner)",
+        f"""CREATE TABLE budget_charged (
+            owner TEXT NOT NULL, budget TEXT NOT NULL, scope TEXT NOT NULL, period TEXT NOT NULL,
+            nano INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (owner, budget, scope, period)){_KEYED}""",
+        f"""CREATE TABLE budget_crossings (
+            budget TEXT NOT NULL, scope TEXT NOT NULL, period TEXT NOT NULL, percent INTEGER NOT NULL,
+            at INTEGER NOT NULL, PRIMARY KEY (budget, scope, period, percent)){_KEYED}""",
+        f"""CREATE TABLE keys (
+            sha256 BLOB NOT NULL PRIMARY KEY, name TEXT NOT NULL, settings TEXT NOT NULL, created INTEGER NOT NULL,
+            expires INTEGER, revoked INTEGER, revision INTEGER NOT NULL){_KEYED}""",
+        "CREATE INDEX keys_by_name ON keys (name)",
+        "CREATE INDEX keys_by_revision ON keys (revision)",
+        f"""CREATE TABLE audit (
+            id INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, subject TEXT NOT NULL,
+            before TEXT, after TEXT, reason TEXT){_STRICT}""",
+    ),
+    # 3: added({"requests": REQUEST_COLUMNS, "attempts": ATTEMPT_COLUMNS}, 3), and so on. Never change an older one.
 )
 """What brings a file from version n (its place, from 0) to n + 1. PRAGMA user_version holds a file's version."""
 

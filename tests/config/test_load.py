@@ -16,6 +16,7 @@ from gateway.config.load import load
 from gateway.config.problems import Problems
 from gateway.config.types import Config
 from gateway.config.yamlfile import read
+from gateway.core.call import Principal
 from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
 from gateway.core.pricing import Machine, Price, Rates, Tier
 from gateway.core.routing import Candidate, Match, Route, Timeouts
@@ -156,7 +157,7 @@ def test_keys(tmp_path: Path) -> None:
     config = config_of(text, tmp_path, {"CI": "ci-0123456789abcdef"})
     ci, everything = config.keys
     assert ci.sha256 == hashlib.sha256(b"ci-0123456789abcdef").digest()
-    assert ci.principal == ("ci", "platform", "u", frozenset({"t"}), ("auto", "q*"))
+    assert ci.principal == Principal("ci", "platform", "u", frozenset({"t"}), ("auto", "q*"))
     assert ci.expires == datetime.datetime(2027, 1, 1, tzinfo=datetime.UTC)
     assert everything.principal.allow == ("*",)
     assert everything.expires == datetime.datetime(2027, 1, 1, 10, tzinfo=datetime.UTC)

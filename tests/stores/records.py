@@ -88,6 +88,7 @@ attempts = st.builds(
     usage=usages,
     price_source=texts,
     cost_nano=nano,
+    reserved_nano=st.none() | nano,
     upstream_request_id=texts,
     detail=texts,
 )

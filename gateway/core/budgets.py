@@ -1,0 +1,242 @@
+"""Budgets: which ones a call touches, in which window, and what their thresholds ask for (contract section 3).
+
+Vocabulary: a **budget** is an entry of routes.yaml; an **account** is one of its scopes in one window, to which money
+is booked; a call **touches** accounts; a **verdict** is what the thresholds passed so far ask for.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import IntEnum
+from typing import Literal, NamedTuple
+
+from gateway.core.call import Call, Principal
+from gateway.core.globs import is_literal
+from gateway.core.index import Matcher
+from gateway.core.rules import Match, Model
+from gateway.core.tasks import Task
+
+Scope = Literal["", "key", "team", "user", "task", "route", "model", "provider"]
+OF_THE_REQUEST = frozenset({"", "key", "team", "user", "task"})  # scopes that are known before a route is
+ALL = "all"  # the scope of a budget without `per`
+NONE = "none"  # the scope of a call that has no such value
+OTHER = "other"  # the scope of users beyond `MOST_USERS`
+MOST_USERS = 10_000  # scopes of one budget in one window: `user` may be the client's own word
+
+
+class Action(IntEnum):
+    """What a threshold does, the mildest first."""
+
+    ALLOW = 0
+    ALERT = 1
+    PREFER_SELF_HOSTED = 2
+    SELF_HOSTED_ONLY = 3
+    REJECT = 4
+
+    @property
+    def word(self) -> str:
+        """As routes.yaml writes it."""
+        return self.name.lower()
+
+
+class Threshold(NamedTuple):
+    percent: int  # of the limit, by settled spend; 1 to 100
+    action: Action
+
+
+class Window(NamedTuple):
+    """Calendar-aligned. A daylight saving day has 23 or 25 hours, and the hour that comes twice is two windows."""
+
+    kind: Literal["hour", "day", "week", "month", "total"] = "month"
+    zone: datetime.tzinfo = datetime.UTC
+
+    def bounds(self, now: float) -> tuple[float, float]:
+        """Start and end in unix seconds of the window that `now` falls into; weeks begin on Monday (ISO 8601)."""
+        if self.kind == "total":
+            return 0.0, math.inf
+        local = datetime.datetime.fromtimestamp(now, self.zone)
+        if self.kind == "hour":
+            # By the offset in force, not by the local clock: it tells the two hours of an autumn night apart.
+            offset = (local.utcoffset() or datetime.timedelta()).total_seconds()
+            start = (now + offset) // 3600 * 3600 - offset
+            return start, start + 3600
+        first = local.date()
+        if self.kind == "week":
+            first -= datetime.timedelta(days=first.weekday())
+        elif self.kind == "month":
+            first = first.replace(day=1)
+        return self._midnight(first), self._midnight(self._after(first))
+
+    def name(self, start: float) -> str:
+        """The window that begins at `start` (unix seconds), for accounts and people."""
+        if self.kind == "total":
+            return self.kind
+        return f"{self.kind} {datetime.datetime.fromtimestamp(start, self.zone).isoformat()}"
+
+    def _after(self, first: datetime.date) -> datetime.date:
+        if self.kind == "month":
+            return (first + datetime.timedelta(days=31)).replace(day=1)
+        return first + datetime.timedelta(days=7 if self.kind == "week" else 1)
+
+    def _midnight(self, day: datetime.date) -> float:
+        """Where midnight does not exist (a clock set forward at 00:00), the moment of the change."""
+        return datetime.datetime.combine(day, datetime.time(), self.zone).timestamp()
+
+
+class Budget(NamedTuple):
+    name: str
+    limit_nano: int  # nano-USD in one window
+    window: Window = Window()
+    match: Match = Match()
+    per: Scope = ""
+    counts: Literal["api", "all"] = "api"  # all: self-hosted models at their rate too
+    at: tuple[Threshold, ...] = (Threshold(100, Action.REJECT),)  # ascending; never empty
+
+    def action(self, settled_nano: int) -> Action:
+        """What the highest threshold that was reached asks for; the strictest of those reached."""
+        reached = [each.action for each in self.at if settled_nano * 100 >= each.percent * self.limit_nano]
+        return max(reached, default=Action.ALLOW)
+
+
+class Account(NamedTuple):
+    """The identity of one balance: a changed window, zone or `per` is another account, a changed limit is not."""
+
+    budget: str
+    scope: str  # "all", or the value after `per`
+    window: str  # "month 2026-11-01T00:00:00+01:00", "total": its kind and start
+
+
+class Touch(NamedTuple):
+    """A budget, and the account of it that a call is charged to."""
+
+    budget: Budget
+    account: Account
+    ends: float = math.inf  # unix seconds: when its window does
+
+
+class Balance(NamedTuple):
+    """Nano-USD. `reserved`: held for calls under way, and slices that workers have leased."""
+
+    settled: int = 0
+    reserved: int = 0
+
+
+class Periods:
+    """The windows in force, remembered until they end: calendars are too slow for every request."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Window, float, float, str]] = {}  # by budget: its window, start, end, name
+
+    def touch(self, budget: Budget, scope: str, now: float) -> Touch:
+        """`scope`: what the account's `per` is worth; any text where the budget has no `per`."""
+        known = self._known.get(budget.name)
+        if known is None or not known[1] <= now < known[2] or known[0] != budget.window:
+            start, end = budget.window.bounds(now)
+            known = self._known[budget.name] = (budget.window, start, end, budget.window.name(start))
+        return Touch(budget, Account(budget.name, f"{budget.per} {scope}" if budget.per else ALL, known[3]), known[2])
+
+
+class Touched(NamedTuple):
+    """What a request touches, whichever target serves it, and the budgets whose scope is the target's."""
+
+    of_request: tuple[Touch, ...] = ()
+    of_target: tuple[Budget, ...] = ()  # `per: route | model | provider`
+    now: float = 0.0  # unix seconds: the window of this moment admits the call
+    periods: Periods | None = None
+
+    def by(self, route: str, model: Model) -> tuple[Touch, ...]:
+        """The accounts that an attempt on `model` is charged to."""
+        found = tuple(touch for touch in self.of_request if counts(touch.budget, model))
+        if not self.of_target or self.periods is None:
+            return found
+        scopes = {"route": route, "model": model.name, "provider": model.provider}
+        targets = (budget for budget in self.of_target if counts(budget, model))
+        return found + tuple(self.periods.touch(budget, scopes[budget.per], self.now) for budget in targets)
+
+
+NOTHING_TOUCHED = Touched()
+
+
+def counts(budget: Budget, model: Model) -> bool:
+    """Whether a model's cost is charged to a budget."""
+    return budget.counts == "all" or model.hosting != "self"
+
+
+class Verdict(NamedTuple):
+    action: Action = Action.ALLOW
+    touch: Touch | None = None  # the budget that asks for it
+
+
+def verdict(touches: Iterable[Touch], balances: Callable[[Account], Balance]) -> Verdict:
+    """The strictest of what the touched budgets ask for, by settled spend."""
+    strictest = Verdict()
+    for touch in touches:
+        action = touch.budget.action(balances(touch.account).settled)
+        if action > strictest.action:
+            strictest = Verdict(action, touch)
+    return strictest
+
+
+class BudgetIndex:
+    """Budgets by what they match, so that ten thousand cost what ten do."""
+
+    def __init__(self, budgets: Sequence[Budget]) -> None:
+        self._matchers = {budget.name: Matcher(budget.match) for budget in budgets}
+        self._periods = Periods()
+        self._open: list[Budget] = []
+        self._literal: dict[tuple[str, str], list[Budget]] = {}
+        for budget in budgets:
+            asked = _literally(budget.match)
+            if asked is None:
+                self._open.append(budget)
+                continue
+            condition, names = asked
+            for name in names:
+                self._literal.setdefault((condition, name), []).append(budget)
+
+    def touched(self, call: Call, task: Task, principal: Principal, now: float) -> Touched:
+        """`principal.budgets` are the key's own, which match whatever it asks."""
+        found = [budget for budget in self._candidates(principal) if self._holds(budget, call, task, principal)]
+        found += principal.budgets
+        if not found:
+            return NOTHING_TOUCHED
+        touch = self._periods.touch
+        known = [budget for budget in found if budget.per in OF_THE_REQUEST]
+        of_request = tuple(touch(budget, _scope(budget, call, task, principal), now) for budget in known)
+        rest = () if len(known) == len(found) else tuple(each for each in found if each.per not in OF_THE_REQUEST)
+        return Touched(of_request, rest, now, self._periods)
+
+    def _candidates(self, principal: Principal) -> Iterator[Budget]:
+        yield from self._open
+        if self._literal:
+            yield from self._literal.get(("team", principal.team), ())
+            yield from self._literal.get(("key", principal.key), ())
+
+    def _holds(self, budget: Budget, call: Call, task: Task, principal: Principal) -> bool:
+        return not self._matchers[budget.name].unmet(call, task, principal)
+
+
+def _literally(match: Match) -> tuple[str, tuple[str, ...]] | None:
+    """A condition by which a budget can be found at once: its team or key, where they are names without wildcards."""
+    for condition, names in (("key", match.key), ("team", match.team)):
+        if names is not None and all(map(is_literal, names)):
+            return condition, tuple(dict.fromkeys(names))
+    return None
+
+
+def _scope(budget: Budget, call: Call, task: Task, principal: Principal) -> str:
+    match budget.per:
+        case "key":
+            return principal.key or NONE
+        case "team":
+            return principal.team or NONE
+        case "user":
+            return principal.user or call.user or NONE
+        case "task":
+            return task.label
+        case _:
+            return ALL

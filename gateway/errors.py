@@ -5,6 +5,7 @@
     GatewayError(status, type, code, param)
       ConfigError(problems)   only at start, `check` and reload; never answers a request
       RequestError            the client's side: 400 malformed, 401, 403, 404 unknown model, 413, 429, 431
+        QuotaExceeded         429 insufficient_quota: a budget is spent; SDKs do not retry
       UpstreamFailure(kind)   a value for the attempt loop; never leaves the engine
       RouteExhausted          502 / 503 / 504: no target answered; the message lists each attempt
       Overloaded              503 with retry-after
@@ -78,6 +79,21 @@ class RequestError(GatewayError):
         self.status = status
         self.type = type
         self.code = code
+
+
+class QuotaExceeded(RequestError):
+    """A budget has no room for this call before its window ends, so SDKs must not retry it."""
+
+    def __init__(self, message: str, *, budget: str) -> None:
+        """`budget`: its name, for the record."""
+        super().__init__(
+            message,
+            status=429,
+            type="insufficient_quota",
+            code="insufficient_quota",
+            headers={"x-should-retry": "false"},
+        )
+        self.budget = budget
 
 
 class UpstreamFailure(GatewayError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from gateway.core.failures import Kind
@@ -21,11 +21,22 @@ class Past(NamedTuple):
     committed: bool = False  # content had reached the client
     resumable: bool = False  # another target could go on from what the client has seen
     skipped: str = ""  # it was not tried at all, and why: breaker, overload. Costs no attempt and is not retried
+    code: str = ""  # of the error it comes to where a budget had no room for it: insufficient_quota, ...
+    budget: str = ""  # that budget's name
+
+    @property
+    def reason(self) -> str:
+        """Why the next target is tried."""
+        return BUDGET if self.code else self.kind.value
+
+
+BUDGET = "budget"
+"""The reason of an attempt that was made because a budget had no room for the target before it."""
 
 
 class Try(NamedTuple):
     target: int
-    reason: str  # "first", "retry", or the kind of failure that led to this fallback
+    reason: str  # "first", "retry", "budget", or the kind of failure that led to this fallback
 
 
 class Continue(NamedTuple):
@@ -44,7 +55,7 @@ class Wait(NamedTuple):
 class Fail(NamedTuple):
     """No attempt is left: the answer is an error."""
 
-    status: int  # 502, 503 or 504
+    status: int  # 502, 503 or 504; 429 or 400 where budgets left no target
     code: str
     message: str  # lists each attempt and why it failed
 
@@ -63,6 +74,8 @@ _PATIENCE = 5.0  # seconds of Retry-After that are waited where there is nowhere
 _PATIENCE_WITH_ALTERNATIVE = 2.0  # the same where another target is left: it would have begun to answer by then
 _CLOCK_GRAIN = 0.001  # seconds: a sleeper may wake this much early
 
+# Where budgets leave no target: the code that gives the client the most hope, and its status (contract section 1).
+_BUDGET_CODES: Mapping[str, int] = {"rate_limit_exceeded": 429, "insufficient_quota": 429, "unpriced_model": 400}
 _NO_CAPACITY = frozenset({Kind.CONNECT, Kind.RATE_LIMITED})
 _OF_THE_MODEL = frozenset({Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTER})
 _DETAIL_LIMIT = 200  # characters
@@ -89,13 +102,13 @@ def next_step(
     other = _next_target(plan, history, left=left, no_fallback=no_fallback)
     if last.committed:
         goes_on = other is not None and last.resumable and plan.mid_stream == "continue"
-        return Continue(other, last.kind.value) if other is not None and goes_on else _fail(plan, history)
+        return Continue(other, last.reason) if other is not None and goes_on else _fail(plan, history)
     pause = None if left == 1 and other is not None else _pause(plan, history, roll, other)
     if pause is not None and last.ended + pause < deadline:
         rest = last.ended + pause - now
         return Wait(rest) if rest > _CLOCK_GRAIN else Try(last.target, "retry")
     if other is not None:
-        return Try(other, last.kind.value)
+        return Try(other, last.reason)
     return _fail(plan, history)
 
 
@@ -140,6 +153,9 @@ def _pause(plan: Plan, history: Sequence[Past], roll: float, other: int | None) 
 def _fail(plan: Plan, history: Sequence[Past], *, out_of_time: bool = False) -> Fail:
     if out_of_time or (history and history[-1].kind is Kind.TIMEOUT):
         status, code = 504, "upstream_timeout"
+    elif history and all(past.code for past in history):
+        code = next(code for code in _BUDGET_CODES if any(past.code == code for past in history))
+        status = _BUDGET_CODES[code]
     elif history and all(past.skipped and past.kind is Kind.RATE_LIMITED for past in history):
         status, code = 503, "overloaded"
     elif all(past.kind in _NO_CAPACITY for past in history):
@@ -149,12 +165,17 @@ def _fail(plan: Plan, history: Sequence[Past], *, out_of_time: bool = False) -> 
     return Fail(status, code, _story(plan, history, out_of_time=out_of_time))
 
 
+def _opening(plan: Plan, history: Sequence[Past]) -> str:
+    if history and history[-1].committed:
+        return f"Route {plan.route}: the answer broke off"
+    if history and all(past.code for past in history):
+        return f"Route {plan.route}: no model fits the budgets"
+    return f"Route {plan.route}: no upstream answered"
+
+
 def _story(plan: Plan, history: Sequence[Past], *, out_of_time: bool) -> str:
     """Each attempt in order and why it failed: "1. qwen: connect: refused; 2. gpt: ..."."""
-    if history and history[-1].committed:
-        opening = f"Route {plan.route}: the answer broke off"
-    else:
-        opening = f"Route {plan.route}: no upstream answered"
+    opening = _opening(plan, history)
     if out_of_time:
         opening += f" within {plan.total:g} s"
     attempts = "; ".join(f"{number}. {_line(plan, past)}" for number, past in enumerate(history, 1))

@@ -171,6 +171,9 @@ class Verdict(NamedTuple):
     touch: Touch | None = None  # the budget that asks for it
 
 
+NO_VERDICT = Verdict()
+
+
 def verdict(touches: Iterable[Touch], balances: Callable[[Account], Balance]) -> Verdict:
     """The strictest of what the touched budgets ask for, by settled spend."""
     strictest = Verdict()

@@ -11,14 +11,18 @@ from gateway.core.pricing import Price, dollars
 from gateway.core.routing import Plan
 from gateway.core.rules import Skipped, Standing, Target
 from gateway.core.strategies import expected_cost
+from gateway.core.verdicts import Balances, said
 
 Standings = Mapping[tuple[str, str], Standing] | None
 
 
-def explain(call: Call, plan: Plan, principal: Principal, standings: Standings = None) -> dict[str, Any]:
+def explain(
+    call: Call, plan: Plan, principal: Principal, standings: Standings = None, balances: Balances | None = None
+) -> dict[str, Any]:
     """JSON-able; names are stable. Money in USD, prices per million tokens or per hour, durations in seconds.
 
-    `standings`: as in Signals; None where no gateway runs that could know.
+    `standings`, `balances`: as in Signals; None where no gateway runs that could know, and balances also where a client
+    asks: what a company may spend is not every client's to know.
     """
     return {
         "request": {
@@ -42,7 +46,30 @@ def explain(call: Call, plan: Plan, principal: Principal, standings: Standings =
         "max_attempts": plan.max_attempts,
         "fallback_on": sorted(plan.fallback_on),
         "baseline": plan.baseline.name if plan.baseline is not None else None,
+        "budgets": {
+            "verdict": plan.verdict.action.word,
+            "because": said(plan.verdict),
+            "touched": _touched(plan, balances),
+        },
     }
+
+
+def _touched(plan: Plan, balances: Balances | None) -> list[dict[str, Any]]:
+    """Every account that some target would be charged to, once."""
+    by_target = {target.model.name: plan.touched.by(plan.route, target.model) for target in plan.targets}
+    touches = {touch.account: touch for found in (plan.touched.of_request, *by_target.values()) for touch in found}
+    return [
+        {
+            "budget": touch.budget.name,
+            "scope": touch.account.scope,
+            "window": touch.account.window,
+            "limit_usd": None if balances is None else float(dollars(touch.budget.limit_nano)),
+            "settled_usd": None if balances is None else float(dollars(balances(touch.account).settled)),
+            "reserved_usd": None if balances is None else float(dollars(balances(touch.account).reserved)),
+            "charged_by": [model for model, found in by_target.items() if touch in found],
+        }
+        for touch in touches.values()
+    ]
 
 
 def _target(target: Target, call: Call, standings: Standings) -> dict[str, Any]:

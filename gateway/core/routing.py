@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import NamedTuple
 
-from gateway.core.budgets import Budget, BudgetIndex
+from gateway.core.budgets import NO_VERDICT, NOTHING_TOUCHED, Budget, BudgetIndex, Touched, Verdict
 from gateway.core.call import Call, Endpoint, Principal
 from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
 from gateway.core.health import in_good_health, left_out, none_healthy
@@ -20,6 +20,7 @@ from gateway.core.rules import Candidate, Hedge, Match, Model, Route, Signals, S
 from gateway.core.sticky import Conversation, conversation_of, kept_first, roll_of
 from gateway.core.strategies import STRATEGIES, Strategy, highest_cost
 from gateway.core.tasks import Task, TaskRule
+from gateway.core.verdicts import out_of_budget, ruled
 from gateway.errors import RequestError, RouteExhausted
 
 __all__ = [
@@ -93,6 +94,9 @@ class Plan(NamedTuple):
     hedge: Hedge | None = None
     mid_stream: str = "error"  # or "continue"
     conversation: Conversation | None = None  # to be remembered with who answers
+    clamp: bool = True  # a budget may cap the output
+    touched: Touched = NOTHING_TOUCHED  # the budgets that its attempts are charged to
+    verdict: Verdict = NO_VERDICT  # the strictest that they ask for
 
 
 def plan(rules: Rules, call: Call, task: Task, principal: Principal, signals: Signals) -> Plan:
@@ -104,21 +108,10 @@ def plan(rules: Rules, call: Call, task: Task, principal: Principal, signals: Si
     Raises RequestError 403 where the key's `allow` does not hold the requested name, 404 `model_not_found` with close
     matches among what the key may use, and 400 `invalid_request_error` where models matched but none can do what the
     request needs (images, tools, context window: then `context_length_exceeded`); 503 RouteExhausted
-    `no_healthy_upstream` where all are disabled, or must not be tried at the moment (then with `retry-after`).
+    `no_healthy_upstream` where all are disabled, or must not be tried at the moment (then with `retry-after`); 429
+    `insufficient_quota` where a budget's threshold leaves none.
     """
-    if not principal.may_use(call.model):
-        message = f"this key may not use the model {call.model!r}"
-        raise RequestError(message, status=403, type="permission_error", code="permission_denied", param="model")
-    index = rules.prepared
-    named = index.find(call.model)
-    literally = named is not None and not index.names_literally(call.model)
-    position = None if literally else index.first_match(call, task, principal)
-    if position is not None:
-        line_up = index.line_ups[position]
-    elif named is not None:
-        line_up = index.direct[named.name]
-    else:
-        raise _unknown(rules, call, principal)
+    line_up, position, literally = _chosen(rules, call, task, principal)
     conversation = None
     if line_up.alternatives or line_up.replicated:
         conversation = conversation_of(line_up, call, principal, signals)
@@ -127,6 +120,12 @@ def plan(rules: Rules, call: Call, task: Task, principal: Principal, signals: Si
     targets, skipped = _targets(line_up, call, signals)
     if not targets:
         raise _named(_refusal(line_up, call, skipped), line_up)
+    asked = NO_VERDICT
+    if signals.touched is not None and signals.balances is not None:
+        targets, spent, asked = ruled(line_up.route.name, targets, signals.touched, signals.balances)
+        if not targets:
+            raise _named(out_of_budget(line_up.route.name, spent, asked), line_up)
+        skipped += spent
     if conversation is not None or line_up.replicated:
         targets, conversation = _placed(line_up, targets, conversation, signals)
     if signals.standing:
@@ -138,7 +137,7 @@ def plan(rules: Rules, call: Call, task: Task, principal: Principal, signals: Si
         task=task,
         targets=tuple(targets),
         skipped=line_up.skipped + tuple(skipped) if skipped else line_up.skipped,
-        passed_over=PassedOver(index.line_ups, position, Asked(call, task, principal), named=literally),
+        passed_over=PassedOver(rules.prepared.line_ups, position, Asked(call, task, principal), named=literally),
         fallback_on=route.fallback_on,
         retries=route.retries,
         max_attempts=route.max_attempts,
@@ -147,7 +146,26 @@ def plan(rules: Rules, call: Call, task: Task, principal: Principal, signals: Si
         hedge=route.hedge,
         mid_stream=route.mid_stream,
         conversation=conversation,
+        clamp=route.clamp,
+        touched=signals.touched or NOTHING_TOUCHED,
+        verdict=asked,
     )
+
+
+def _chosen(rules: Rules, call: Call, task: Task, principal: Principal) -> tuple[LineUp, int | None, bool]:
+    """Who answers, the position of its route (None: none matched), and whether the client named a model itself."""
+    if not principal.may_use(call.model):
+        message = f"this key may not use the model {call.model!r}"
+        raise RequestError(message, status=403, type="permission_error", code="permission_denied", param="model")
+    index = rules.prepared
+    named = index.find(call.model)
+    literally = named is not None and not index.names_literally(call.model)
+    position = None if literally else index.first_match(call, task, principal)
+    if position is not None:
+        return index.line_ups[position], position, literally
+    if named is not None:
+        return index.direct[named.name], None, literally
+    raise _unknown(rules, call, principal)
 
 
 def visible_models(rules: Rules, principal: Principal) -> list[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
 from gateway.core.pricing import Price
+
+if TYPE_CHECKING:  # it imports this module
+    from gateway.core.budgets import Account, Balance, Touched
 
 
 class Timeouts(NamedTuple):
@@ -114,6 +117,8 @@ class Signals(NamedTuple):
     roll: float = 0.0  # uniform in [0, 1): the dice for `weighted`
     standing: Mapping[tuple[str, str], Standing] = {}  # by (model, replica); absent: fine
     kept: Kept = _NOTHING_KEPT  # conversation -> (model, replica)
+    touched: Touched | None = None  # the budgets of the request; None: there are none
+    balances: Callable[[Account], Balance] | None = None  # how they stand; given with `touched`
 
 
 class Target(NamedTuple):

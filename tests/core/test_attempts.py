@@ -305,3 +305,35 @@ def test_no_fallback_may_use_the_models_other_replicas() -> None:
     replicas = base._replace(targets=(first, first, other))
     assert step(replicas, failed(K.CONNECT), no_fallback=True) == Try(1, "connect")
     assert isinstance(step(replicas, failed(K.TIMEOUT), failed(K.TIMEOUT, 1), no_fallback=True), Fail)
+
+
+def refused(target: int = 0, code: str = "insufficient_quota") -> Past:
+    """A budget had no room for it."""
+    return failed(K.RATE_LIMITED, target, skipped="budget team: too little is left", code=code, budget="team")
+
+
+BUDGETS: list[tuple[str, list[Past], Step | tuple[int, str]]] = [
+    ("the next target, and why", [refused()], Try(1, "budget")),
+    ("none is left", [refused(), refused(1)], (429, "insufficient_quota")),
+    (
+        "others' holds are in the way of one",
+        [refused(), refused(1, "rate_limit_exceeded")],
+        (429, "rate_limit_exceeded"),
+    ),
+    ("one has no price", [refused(code="unpriced_model"), refused(1)], (429, "insufficient_quota")),
+    ("none has a price", [refused(code="unpriced_model"), refused(1, "unpriced_model")], (400, "unpriced_model")),
+    ("the other failed", [refused(), failed(K.ACCOUNT, 1)], (502, "upstream_error")),
+    ("the other is not there", [refused(), failed(K.CONNECT, 1, skipped="open")], (503, "no_healthy_upstream")),
+    ("the other is full", [refused(), failed(K.RATE_LIMITED, 1, skipped="full")], (503, "overloaded")),
+    ("the other ran into a limit", [refused(), failed(K.TIMEOUT, 1)], (504, "upstream_timeout")),
+]
+
+
+@pytest.mark.parametrize(("what", "history", "expected"), BUDGETS, ids=[row[0] for row in BUDGETS])
+def test_budgets(what: str, history: list[Past], expected: Step | tuple[int, str]) -> None:
+    found = step(plan(retries=0), *history)
+    if isinstance(found, Fail):
+        assert (found.status, found.code) == expected, what
+        assert "not tried: budget team: too little is left" in found.message
+    else:
+        assert found == expected

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
+from gateway.core.purse import Report, Update, Want
 from gateway.core.record import Record
 
 
@@ -33,3 +35,26 @@ class Ledger(Protocol):
 
     async def close(self) -> None:
         """Flushes and closes."""
+
+
+class LostOwnerError(Exception):
+    """The store does not know this process, or no longer: it has to be told everything, with `anew`."""
+
+
+class Counters(Protocol):
+    """The budgets' accounts, shared by all processes. Used from one thread. Raises StoreUnavailable."""
+
+    def sync(self, owner: str, now: float, told: tuple[Sequence[Update], Sequence[Want]], *, anew: bool) -> Report:
+        """Settles and re-holds what `told` says, then grants what it wants, all at once or nothing of it.
+
+        `owner`: this process; `now`: unix seconds; `anew`: the updates are all that this process has. Raises
+        LostOwnerError where that is needed and was not said.
+        """
+
+    def leave(self, owner: str) -> None:
+        """Gives back all that a process holds, which has settled everything before."""
+
+    def prune(self, now: float) -> None:
+        """Forgets windows that ended long ago."""
+
+    def close(self) -> None: ...

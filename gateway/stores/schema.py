@@ -34,7 +34,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         *added({"requests": REQUEST_COLUMNS, "attempts": ATTEMPT_COLUMNS}, 2),
         f"""CREATE TABLE budget_accounts (
             budget TEXT NOT NULL, scope TEXT NOT NULL, period TEXT NOT NULL, ends INTEGER,
-            settled_nano INTEGER NOT NULL, PRIMARY KEY (budget, scope, period)){_KEYED}""",
+            settled_nano INTEGER NOT NULL, PRIMARY KEY (budget, period, scope)){_KEYED}""",
         f"CREATE TABLE budget_owners (owner TEXT NOT NULL PRIMARY KEY, expires INTEGER NOT NULL){_KEYED}",
         f"""CREATE TABLE budget_holds (
             budget TEXT NOT NULL, scope TEXT NOT NULL, period TEXT NOT NULL, owner TEXT NOT NULL,

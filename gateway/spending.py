@@ -1,0 +1,377 @@
+"""Money under way: every attempt's ceiling is held in the budgets it touches before it is made (contract section 3).
+
+`Spending` belongs to one event loop. Most reservations find what they need in a lease and cost a few comparisons; the
+others queue up for the store, which one thread asks for many of them in one transaction. What has been spent is told to
+the store every `FLUSH` seconds. Nothing that is told is lost when the store fails: it is told again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+from gateway.core import purse as arithmetic
+from gateway.core.budgets import Account, Action, Balance, Budget, Touch
+from gateway.core.purse import Granted, Purse, Report, Shortage, Update, Want
+from gateway.errors import StoreUnavailable
+from gateway.stores.base import Counters, LostOwnerError
+
+FLUSH = 0.1  # seconds until what was spent is told
+LOOK = 0.5  # seconds until an account that is in use is looked at again, and this process's sign of life
+RETRY = 0.05  # seconds between two tries of a call that waits for others to give back
+FORGET = 60.0  # seconds without use until an account is forgotten here
+PRUNE = 3600.0  # seconds between two looks for what is old
+CLOSE = 5.0  # seconds that `close` waits for a store that cannot be written
+
+T = TypeVar("T")
+
+log = logging.getLogger("gateway")
+
+
+class Hold:
+    """What one attempt holds. Settled once."""
+
+    __slots__ = ("nano", "open", "purses", "touches")
+
+    def __init__(self, touches: Sequence[Touch], nano: int, purses: Sequence[Purse] = ()) -> None:
+        self.touches = touches
+        self.nano = nano
+        self.purses = purses
+        self.open = bool(purses)
+
+
+class Short(NamedTuple):
+    """No room. `spent`: by what is settled; otherwise what others hold is in the way, and may be given back."""
+
+    touch: Touch
+    spent: bool
+
+
+class Crossing(NamedTuple):
+    """A threshold that was passed; told once in a window, by one process."""
+
+    budget: Budget
+    account: Account
+    percent: int
+    action: Action
+    settled: int  # nano-USD
+
+
+class _Waiter(NamedTuple):
+    touches: Sequence[Touch]
+    purses: Sequence[Purse]
+    nano: int
+    until: float
+    answer: asyncio.Future[Hold | Short | None]  # None: an account has another name now, to be asked by
+
+
+class Spending:
+    """One process's dealings with the budgets. `open_store` is called in the thread that uses what it returns."""
+
+    def __init__(
+        self,
+        open_store: Callable[[], Counters],
+        on_crossing: Callable[[Crossing], None] = lambda _: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._open_store = open_store
+        self._on_crossing = on_crossing
+        self._clock = clock
+        self._owner = secrets.token_hex(8)
+        self._store: Counters | None = None
+        self._thread = ThreadPoolExecutor(1, "budgets")
+        self._purses: dict[Account, Purse] = {}
+        self._aliases: dict[Account, Account] = {}
+        self._queue: deque[_Waiter] = deque()
+        self._looks: list[tuple[list[Purse], asyncio.Future[None]]] = []
+        self._wake = asyncio.Event()
+        self._anew = True  # the store has not heard of this process, or no longer
+        self._told_at = 0.0
+        self._dirty = False
+        self._task: asyncio.Task[None] | None = None
+        self._failing = False
+        self._closing = False
+        self._pruned_at = -PRUNE
+
+    def balance(self, account: Account) -> Balance:
+        """As far as this process knows; nothing of an account that `know` was not asked for."""
+        purse = self._purses.get(self._aliases.get(account, account))
+        return Balance() if purse is None else purse.balance()
+
+    async def know(self, touches: Iterable[Touch]) -> None:
+        """Returns when the balances are known, at most `LOOK` seconds old. Raises StoreUnavailable."""
+        unknown = [purse for touch in touches if not (purse := self._purse(touch)).known]
+        if unknown:
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._looks.append((unknown, done))
+            self._hurry()
+            await done
+
+    async def reserve(self, touches: Sequence[Touch], nano: int, *, seconds: float) -> Hold | Short:
+        """Holds `nano` in all accounts or in none. Waits `seconds` where others' holds are in the way.
+
+        Raises StoreUnavailable where the store has to be asked and cannot be.
+        """
+        purses = [self._purse(touch) for touch in touches]
+        if _lets(purses, nano):
+            arithmetic.reserve(purses, nano)
+            return Hold(touches, nano, purses)
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(touches, purses, nano, loop.time() + seconds, loop.create_future())
+        for purse in purses:
+            purse.waiting += 1
+            purse.ceiling = max(purse.ceiling, nano)  # while it waits, nobody overtakes it
+        self._queue.append(waiter)
+        self._hurry()
+        try:
+            answer = await waiter.answer
+        except asyncio.CancelledError:
+            if waiter.answer.done() and not waiter.answer.cancelled() and waiter.answer.exception() is None:
+                held = waiter.answer.result()
+                if isinstance(held, Hold):  # it came in the same moment
+                    self.settle(held, 0)
+            raise
+        finally:
+            for purse in purses:
+                purse.waiting -= 1
+        return answer if answer is not None else await self.reserve(touches, nano, seconds=seconds)
+
+    def settle(self, hold: Hold, cost_nano: int) -> None:
+        """Books what an attempt has cost, in full, once."""
+        if not hold.open:
+            return
+        hold.open = False
+        for purse in hold.purses:
+            purse.reserved -= hold.nano
+            self._purses.setdefault(purse.account, purse).spent += cost_nano  # in full, also above what was held
+        self._dirty = True
+        if self._queue:
+            self._hurry()
+        elif self._task is None:
+            self._start()
+
+    async def close(self) -> None:
+        """Tells the store what is left to tell and gives the rest back; waits a while for a store that fails."""
+        self._closing = True
+        if self._task is not None:  # not cancelled: it may be telling the store something just now
+            self._wake.set()
+            await self._task
+        try:
+            async with asyncio.timeout(CLOSE):
+                while any(purse.spent for purse in self._purses.values()):
+                    if not await self._sync(ending=True):
+                        await asyncio.sleep(FLUSH)
+                # What is still reserved is left to expire: nobody has said what those calls have cost.
+                if not any(purse.reserved for purse in self._purses.values()):
+                    await self._in_thread(self._leave)
+        except TimeoutError:
+            left = sum(purse.spent for purse in self._purses.values())
+            log.error("budgets: ended before the store could be told of %d nano-USD", left)
+        except StoreUnavailable as error:
+            log.error("budgets: what is held could not be given back and will be charged: %s", error)
+        self._thread.shutdown(wait=False)
+
+    # Accounts.
+
+    def _purse(self, touch: Touch) -> Purse:
+        account = self._aliases.get(touch.account, touch.account) if self._aliases else touch.account
+        purse = self._purses.get(account)
+        if purse is None:
+            purse = self._purses[account] = Purse(account, touch.budget, touch.ends)
+        elif purse.budget is not touch.budget:
+            purse.known = purse.known and purse.budget == touch.budget  # a reload's new limit holds from now on
+            purse.budget = touch.budget
+        purse.used = time.monotonic()
+        return purse
+
+    # The conversation with the store: one task, which starts with the first need of it.
+
+    def _hurry(self) -> None:
+        self._wake.set()
+        self._start()
+
+    def _start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        pause = FLUSH
+        while not self._closing:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            self._wake.clear()
+            look = self._purses and asyncio.get_running_loop().time() - self._told_at >= LOOK
+            if self._queue or self._looks or self._dirty or look:
+                pause = FLUSH if await self._sync() and not self._queue else RETRY
+
+    async def _sync(self, *, ending: bool = False) -> bool:
+        """One transaction. False where it failed; then nothing has changed."""
+        loop = asyncio.get_running_loop()
+        looks, self._looks = self._looks, []
+        self._serve_locally()
+        waiters = list(self._queue)
+        everything = ending or self._anew
+        due = everything or loop.time() - self._told_at >= LOOK
+        before = {purse: purse.held for purse in self._concerned(looks, everybody=due)}
+        self._dirty = False
+        now = time.monotonic()
+        updates = {purse: purse.tell(purse.surplus(now, all_of_it=everything)) for purse in before}
+        left: dict[Purse, int] = {}
+        wants = [arithmetic.want(waiter.purses, waiter.nano, left) for waiter in waiters]
+        try:
+            report = await self._in_thread(lambda: self._ask(list(updates.values()), wants))
+        except Exception as error:  # noqa: BLE001 - the boundary: callers are told, and nothing that was spent is lost
+            for purse, update in updates.items():
+                purse.untell(update, before[purse])
+            self._dirty = True
+            self._looks += looks
+            self._failed(error, waiters)
+            return False
+        self._failing = self._anew = False
+        self._told_at = loop.time()
+        self._heard(report, updates, waiters)
+        for _, done in looks:
+            if not done.done():
+                done.set_result(None)
+        return True
+
+    def _concerned(self, looks: Iterable[tuple[list[Purse], object]], *, everybody: bool) -> list[Purse]:
+        """The accounts that the store is told of, or asked about."""
+        now = time.monotonic()
+        for purse in [purse for purse in self._purses.values() if purse.empty and now - purse.used > FORGET]:
+            del self._purses[purse.account]
+        if everybody:
+            return [purse for purse in self._purses.values() if self._in_use(purse, now)]
+        asked = {purse: None for purses, _ in looks for purse in purses}
+        for purse in self._purses.values():
+            if purse.spent or not purse.known or purse.surplus(now):
+                asked[purse] = None
+        return list(asked)
+
+    def _in_use(self, purse: Purse, now: float) -> bool:
+        """Others need not be looked at again and again; whoever asks for one looks anew."""
+        if purse.empty and now - purse.used > 2 * LOOK:
+            purse.known = False
+            return False
+        return True
+
+    def _serve_locally(self) -> None:
+        """Gives the first in the queue what calls that ended have left free here."""
+        for waiter in list(self._queue):
+            if waiter.answer.done():
+                self._queue.remove(waiter)
+            elif all(purse.known and purse.free >= waiter.nano for purse in waiter.purses):
+                self._queue.remove(waiter)
+                self._give(waiter)
+            else:
+                break
+
+    def _give(self, waiter: _Waiter) -> None:
+        arithmetic.reserve(waiter.purses, waiter.nano)
+        waiter.answer.set_result(Hold(waiter.touches, waiter.nano, waiter.purses))
+
+    def _heard(self, report: Report, updates: dict[Purse, Update], waiters: Sequence[_Waiter]) -> None:
+        self._aliases |= report.aliases
+        for purse, update in updates.items():
+            purse.told(update, report.seen[update.account])
+        for account, seen in report.seen.items():
+            if account in self._purses:
+                self._purses[account].saw(seen)
+        for account, percent in report.known_crossed:
+            if account in self._purses:
+                self._purses[account].crossed |= {percent}
+        for waiter, answer in zip(waiters, report.answers, strict=True):
+            self._answer(waiter, answer)
+        for account, percent in report.crossed:
+            self._tell_crossing(account, percent)
+
+    def _answer(self, waiter: _Waiter, answer: Granted | Shortage) -> None:
+        if isinstance(answer, Granted):
+            for purse, nano in zip(waiter.purses, answer.nano, strict=True):
+                purse.held += nano
+            if waiter.answer.done():  # cancelled meanwhile: what was granted is free
+                self._queue.remove(waiter)
+            elif all(purse.free >= waiter.nano for purse in waiter.purses):
+                self._queue.remove(waiter)
+                self._give(waiter)
+            return  # otherwise an overrun has eaten it: it asks again
+        if any(purse.account in self._aliases for purse in waiter.purses):
+            self._queue.remove(waiter)
+            if not waiter.answer.done():
+                waiter.answer.set_result(None)
+            return
+        late = asyncio.get_running_loop().time() >= waiter.until
+        if waiter.answer.done() or answer.spent or late:
+            self._queue.remove(waiter)
+            if not waiter.answer.done():
+                touch = next(each for each in waiter.touches if self._of(each.account) == answer.account)
+                waiter.answer.set_result(Short(touch, answer.spent))
+
+    def _of(self, account: Account) -> Account:
+        return self._aliases.get(account, account)
+
+    def _tell_crossing(self, account: Account, percent: int) -> None:
+        purse = self._purses.get(account)
+        if purse is not None:
+            action = next(each.action for each in purse.budget.at if each.percent == percent)
+            self._on_crossing(Crossing(purse.budget, account, percent, action, purse.balance().settled))
+
+    def _failed(self, error: Exception, waiters: Iterable[_Waiter]) -> None:
+        if isinstance(error, LostOwnerError):  # it took us for dead: at once again, with all that there is
+            self._anew = True
+            self._wake.set()
+            return
+        if not self._failing:
+            log.error("%s; what was spent is told again and again", error, exc_info=_if_defect(error))
+        self._failing = True
+        refused = [waiter.answer for waiter in waiters] + [done for _, done in self._looks]
+        self._looks = []
+        for future in refused:
+            if not future.done():
+                future.set_exception(StoreUnavailable("the budgets cannot be read or written at the moment"))
+        self._queue.clear()
+
+    # In the thread.
+
+    def _ask(self, updates: Sequence[Update], wants: Sequence[Want]) -> Report:
+        if self._store is None:
+            self._store = self._open_store()
+        try:
+            if time.monotonic() - self._pruned_at >= PRUNE:
+                self._store.prune(self._clock())
+                self._pruned_at = time.monotonic()
+            return self._store.sync(self._owner, self._clock(), (updates, wants), anew=self._anew)
+        except StoreUnavailable:
+            self._store.close()  # a fresh one sees a disk that was mounted again
+            self._store = None
+            raise
+
+    def _leave(self) -> None:
+        if self._store is not None:
+            self._store.leave(self._owner)
+            self._store.close()
+            self._store = None
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _lets(purses: Sequence[Purse], nano: int) -> bool:
+    """Whether no store is needed. A call that costs nothing needs none."""
+    for purse in purses:
+        if nano and (not purse.known or purse.waiting or purse.held - purse.reserved - purse.spent < nano):
+            return False
+    return True
+
+
+def _if_defect(error: Exception) -> Exception | None:
+    """A store that fails is news, and not a reason for a traceback."""
+    return None if isinstance(error, StoreUnavailable) else error

@@ -24,7 +24,8 @@ LAYERS = (
     ("runtime",),
     ("engine",),
     ("dispatch",),
-    ("exchange", "pace", "health", "sessions", "admission"),
+    ("charging",),
+    ("exchange", "pace", "health", "sessions", "admission", "spending", "rates", "outputs"),
     ("flight",),
     ("providers", "stores", "telemetry"),
     ("config",),
@@ -34,7 +35,10 @@ LAYERS = (
     ("errors",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-ENGINE = ("engine", "dispatch", "exchange", "flight", "pace", "sessions", "admission")
+ENGINE = (
+    *("engine", "dispatch", "charging", "exchange", "flight", "pace", "sessions", "admission", "spending", "rates"),
+    "outputs",
+)
 SEAMS = {
     "gateway.providers.base",
     "gateway.stores.base",

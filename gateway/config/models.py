@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import cached_property
+from urllib.parse import urlsplit
 
 from gateway.config import schema
 from gateway.config.endpoints import Endpoint, as_one, replicas_of
@@ -20,6 +21,7 @@ _HOW_TO_PRICE = (
     "`price: {gpu_hour_usd, tokens_per_second}`, `{usd_per_hour, tokens_per_second}`, `{input, output}` or `unmetered`"
 )
 _PER_TOKEN = Decimal("0.0005")  # USD a million: no model is that cheap, but a price written for one token is
+_NEW_CAP_HOSTS = ("api.openai.com", ".openai.azure.com")
 _ALL_BUT_RARE: frozenset[str] = Model._field_defaults["supports"]
 
 
@@ -74,6 +76,7 @@ class Models:
             drop=frozenset((*(defaults.drop or ()), *(written.drop or ()))),
             timeouts=timeouts(written.timeout),
             replicas=replicas_of(endpoints),
+            cap_name=_cap_name(provider.base_url),
             max_extra_nano=nano(first(written.max_extra_usd, defaults.max_extra_usd, None)),
             max_in_flight=first(written.max_in_flight, defaults.max_in_flight, None),
             disabled=written.model.why if isinstance(written.model, Missing) else provider.disabled,
@@ -112,6 +115,12 @@ class Models:
             yield f"model {model.name} {why} and has no price, so its cost is unknown; give it {_HOW_TO_PRICE}"
         if isinstance(written.price, schema.TokenPrice) and 0 < written.price.output < _PER_TOKEN:
             yield f"model {model.name} costs under ${_PER_TOKEN} a million tokens: prices are per million, not per one"
+
+
+def _cap_name(base_url: str) -> str:
+    """OpenAI's reasoning models refuse `max_tokens` (platform.openai.com/docs/api-reference/chat); others know it."""
+    host = urlsplit(base_url).hostname or ""
+    return "max_completion_tokens" if host.endswith(_NEW_CAP_HOSTS) else "max_tokens"
 
 
 def nano(usd: Decimal | None) -> int | None:

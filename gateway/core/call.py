@@ -87,7 +87,8 @@ class Call:
 
     __slots__ = (
         *("_content", "_fields", "_has", "_json", "_messages"),
-        *("body", "endpoint", "headers", "hints", "max_output", "model", "n", "stream", "wants_usage"),
+        *("body", "choices", "endpoint", "headers", "hints", "longest", "max_output", "model", "n", "stream"),
+        "wants_usage",
     )
 
     endpoint: Endpoint
@@ -98,7 +99,9 @@ class Call:
     stream: bool
     wants_usage: bool  # stream_options.include_usage
     max_output: int | None  # the client's cap: max_completion_tokens, else max_tokens
+    longest: int | None  # the larger of both caps, where servers may go by either
     n: int
+    choices: int  # answers that are made, and billed, for each prompt: `n`, or `best_of`
 
     def __init__(self, endpoint: Endpoint, headers: Mapping[str, str], fields: Fields, json: Json) -> None:
         """Raises RequestError as `parse`."""
@@ -112,8 +115,8 @@ class Call:
         self._messages: list[dict[str, Any]] = []
         self.model = _model(fields)
         self.stream = self.wants_usage = False
-        self.max_output = None
-        self.n = 1
+        self.max_output = self.longest = None
+        self.n = self.choices = 1
         if endpoint is Endpoint.EMBEDDINGS:
             _require(fields, "input")
         else:
@@ -134,7 +137,10 @@ class Call:
             self.wants_usage = self.stream and bool(options) and _includes_usage(options, self._json)
         max_tokens = fields.whole("max_tokens", MAX_TOKENS)
         self.max_output = fields.whole("max_completion_tokens", MAX_TOKENS) or max_tokens
-        self.n = fields.whole("n", MAX_CHOICES) or 1
+        self.longest = max(self.max_output, max_tokens or 0) if self.max_output is not None else None
+        self.n = self.choices = fields.whole("n", MAX_CHOICES) or 1
+        if "best_of" in fields.members:
+            self.choices = max(self.n, fields.whole("best_of", MAX_CHOICES) or 1)
 
     @property
     def has(self) -> frozenset[str]:
@@ -178,6 +184,28 @@ class Call:
         content = self._read_content()
         characters = content.characters + self._fields.size("tools") + self._fields.size("functions")
         return -(-characters // CHARACTERS_PER_TOKEN) + content.tokens
+
+    @property
+    def attachments(self) -> int:
+        return self._read_content().attachments
+
+    @property
+    def remote(self) -> bool:
+        """Whether it brings something that is not in it, such as an image by URL."""
+        return self._read_content().remote
+
+    @property
+    def items(self) -> int:
+        """Prompts or inputs, each of which is answered."""
+        return self._read_content().items
+
+    def holds(self, names: frozenset[str]) -> frozenset[str]:
+        """Which of these members it has at the top."""
+        return names & self._fields.members.keys()
+
+    def decoded(self, name: str) -> Any:  # noqa: ANN401 - JSON can be anything
+        """A member's value; None where it is not there. Raises RequestError where it cannot be read."""
+        return self._fields.value(name)
 
     def merged(self, name: str, ours: object) -> bytes:
         """The source of a member with `ours` merged in: objects recursively, ours winning."""

@@ -38,6 +38,9 @@ class Content(NamedTuple):
     characters: int = 0
     tokens: int = 0  # known without counting characters: attachments, and input that is already tokens
     tied: bool = False  # the history holds tool calls or signed thinking, which another model could not go on with
+    attachments: int = 0  # images, sounds and files
+    remote: bool = False  # one of them is only an address: what it will count cannot be known
+    items: int = 1  # prompts or inputs in one request
 
 
 def read_messages(messages: Sequence[Mapping[str, Any]]) -> Content:
@@ -46,7 +49,7 @@ def read_messages(messages: Sequence[Mapping[str, Any]]) -> Content:
     last: Any = None
     characters = attachments = 0
     has: set[str] = set()
-    tied = False
+    tied = remote = False
     for message in messages:
         content = message.get("content")
         if isinstance(content, str):
@@ -55,6 +58,7 @@ def read_messages(messages: Sequence[Mapping[str, Any]]) -> Content:
             size, count = _measure_parts(content, has)
             characters += size
             attachments += count
+            remote = remote or (count > 0 and any(map(_is_remote, content)))
         role = message.get("role")
         if role == "user":
             last = content
@@ -64,8 +68,10 @@ def read_messages(messages: Sequence[Mapping[str, Any]]) -> Content:
             characters += _tool_call_characters(message.get("tool_calls"))
             tied = tied or _ties(message)
     ends_in_tool_result = messages[-1].get("role") in ("tool", "function")
-    tokens = attachments * ATTACHMENT_TOKENS
-    return Content(frozenset(has), "\n".join(system), text_of(last), ends_in_tool_result, characters, tokens, tied)
+    return Content(
+        *(frozenset(has), "\n".join(system), text_of(last), ends_in_tool_result, characters),
+        *(attachments * ATTACHMENT_TOKENS, tied, attachments, remote),
+    )
 
 
 def _ties(message: Mapping[str, Any]) -> bool:
@@ -99,7 +105,8 @@ def read_input(given: object) -> Content:
         return Content()
     texts = [item for item in given if isinstance(item, str)]
     tokens = sum(len(item) if isinstance(item, list) else isinstance(item, int) for item in given)
-    return Content(last_message="\n".join(texts), characters=sum(map(len, texts)), tokens=tokens)
+    items = 1 if any(isinstance(item, int) for item in given) else max(1, len(given))
+    return Content(last_message="\n".join(texts), characters=sum(map(len, texts)), tokens=tokens, items=items)
 
 
 def text_of(content: object) -> str:
@@ -126,6 +133,18 @@ def _measure_parts(parts: Sequence[object], has: set[str]) -> tuple[int, int]:
             has.add(_ATTACHMENTS[kind])
     has.discard("")
     return sum(map(len, _texts(parts))), attachments
+
+
+def _is_remote(part: object) -> bool:
+    """Whether a part brings something that is not in the request itself: a URL, or the id of a file."""
+    if not isinstance(part, dict) or part.get("type") not in _ATTACHMENTS:
+        return False
+    holders = [value for value in part.values() if isinstance(value, dict)] + [part]
+    return not any(
+        name in holder or (isinstance(holder.get("url"), str) and holder["url"].startswith("data:"))
+        for holder in holders
+        for name in ("data", "file_data")
+    ) and not any(isinstance(value, str) and value.startswith("data:") for value in part.values())
 
 
 def _tool_call_characters(calls: object) -> int:

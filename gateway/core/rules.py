@@ -48,6 +48,7 @@ class Model(NamedTuple):
     prices: Mapping[str, Price] = {}  # wildcard only: upstream name -> price, filled from the price book
     replicas: tuple[Replica, ...] = (Replica(),)  # never empty
     max_in_flight: int | None = None  # requests at a time, over all replicas
+    cap_name: str = "max_tokens"  # the member of a chat's body that caps its output, as this server wants it
     max_extra_nano: int | None = None  # nano-USD a request may cost beyond its tokens; None: nothing is known
 
 

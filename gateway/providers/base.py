@@ -13,6 +13,7 @@ from gateway.core.rules import Target
 class Attempt(NamedTuple):
     call: Call
     target: Target
+    cap: int | None = None  # tokens of output to ask for at most, where the client has set no cap
 
 
 class Upstream(Protocol):

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from gateway import __version__
 from gateway.config.types import ProviderConfig
 from gateway.core.answers import Seen
-from gateway.core.call import Call, outgoing_body
+from gateway.core.call import Call, Endpoint, outgoing_body
 from gateway.errors import UpstreamFailure
 from gateway.providers.base import Attempt, Upstream
 from gateway.providers.http import HttpClient
@@ -71,8 +71,8 @@ class OpenAIProvider:
         self._without_usage: dict[str, None] = {}  # upstream models known to reject `stream_options`, oldest first
 
     async def open(self, attempt: Attempt) -> Upstream:
-        call, target = attempt
-        model = target.upstream_name
+        call = attempt.call
+        model = attempt.target.upstream_name
         asks = call.stream and model not in self._without_usage
         answer = await self._send(attempt, ask_usage=asks)
         if not asks or answer.status not in (400, 422):
@@ -110,9 +110,12 @@ class OpenAIProvider:
         await self._client.close()
 
     async def _send(self, attempt: Attempt, *, ask_usage: bool) -> Upstream:
-        call, target = attempt
+        call, target, cap = attempt
         model = target.model
-        body = outgoing_body(call, model=target.upstream_name, set=model.set, drop=model.drop, ask_usage=ask_usage)
+        ours = model.set
+        if cap is not None:
+            ours = {**ours, model.cap_name if call.endpoint is Endpoint.CHAT else "max_tokens": cap}
+        body = outgoing_body(call, model=target.upstream_name, set=ours, drop=model.drop, ask_usage=ask_usage)
         headers = self._headers(call)
         limit = target.timeouts.connect
         limit = CONNECT_SECONDS if limit is None else limit

@@ -13,7 +13,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
@@ -193,7 +192,9 @@ class Promise(RuleBasedStateMachine):
         try:
             for row in rows(connection, 0.0):
                 cost, lost = self.cost[row.account], self.lost[row.account]
-                assert cost - self.overrun[row.account] <= row.settled <= cost + lost, "every call is settled once, and the dead at most in full"
+                assert cost - self.overrun[row.account] <= row.settled <= cost + lost, (
+                    "every call is settled once, and the dead at most in full"
+                )
         finally:
             connection.close()
         told = [(crossing.account, crossing.percent) for crossing in self.crossings]
@@ -204,6 +205,5 @@ class Promise(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-class TestPromise(Promise.TestCase):  # type: ignore[misc]  # made by Hypothesis
-    settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestPromise = Promise.TestCase
+TestPromise.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -1,0 +1,152 @@
+"""The most that one attempt can cost: what is held in the budgets before it is made (contract section 3).
+
+**Input.** Byte-level BPE and SentencePiece with byte fallback make at most one token of each UTF-8 byte of a text;
+those without fallback at most one of each character. A JSON body is at least as long as the texts in it, and its syntax
+around each message (28 bytes) is longer than what chat templates put there (ChatML, Llama 3, Gemma, Harmony: 3 to 7
+tokens). So a body has at most as many tokens as bytes, plus what a template adds to the whole, plus what normalisation
+adds: NFC makes UTF-8 at most 3 times as long, NFKC (embedding models) 11 times (unicode.org/faq/normalization.html),
+and neither changes ASCII. It is never more than the model's context window, beyond which servers refuse.
+
+**Output.** The client's cap, for each answer that is made. Without one: as `_output` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from gateway.core.call import Call, Endpoint
+from gateway.core.pricing import Price, cost
+from gateway.core.rules import Target
+from gateway.core.strategies import UNKNOWN_OUTPUT
+from gateway.core.usage import Usage
+
+TEMPLATE_TOKENS = 256  # that a chat template adds to the whole: a default system prompt, the date, the answer's opening
+TOOL_TOKENS = 1024  # that it adds where there are tools: how they are to be called
+LEAST_CAP = 4096  # tokens: no answer is cut shorter than this to fit a budget
+TYPICAL = 4  # times the route's 99th percentile: what an answer without a cap is given room for
+SMALL = 100  # a ceiling is small if so many of it fit into what is left
+
+CAPS = ("max_tokens", "max_completion_tokens")
+_HIGH = bytes(range(128, 256))
+_GROWTH: Mapping[Endpoint, int] = {Endpoint.CHAT: 3, Endpoint.COMPLETIONS: 3, Endpoint.EMBEDDINGS: 11}
+_ESCAPE_GROWTH: Mapping[Endpoint, int] = {Endpoint.CHAT: 3, Endpoint.COMPLETIONS: 3, Endpoint.EMBEDDINGS: 27}
+
+# Members that let a call cost more than its tokens at the usual rates, and the values with which they do not.
+_EXTRAS: Mapping[str, tuple[object, ...]] = {
+    "web_search_options": (),  # OpenAI: platform.openai.com/docs/pricing, "Built-in tools"
+    "plugins": ((),),  # OpenRouter: openrouter.ai/docs/features/web-search
+    "search_parameters": (),  # xAI: docs.x.ai/docs/guides/live-search
+    "enable_search": (False,),  # Qwen: help.aliyun.com/zh/model-studio
+    "prediction": (),  # OpenAI: rejected tokens of a prediction are billed as output
+    "audio": (),  # OpenAI: sound has rates of its own
+    "service_tier": ("auto", "default", "flex"),  # OpenAI: `priority` has higher rates
+}
+_EXTRA_NAMES = frozenset(_EXTRAS)
+_OWN_TOOLS = frozenset({"function", "custom"})  # tools that the client runs; others are the provider's, and billed
+
+
+class Ceiling(NamedTuple):
+    nano: int  # nano-USD
+    cap: int | None = None  # tokens of output that the upstream has to be told; None: nothing is to be told
+
+
+class Unbounded(NamedTuple):
+    """Nobody can say what it may cost, so no budget can let it in."""
+
+    why: str  # and what to do about it
+    code: str  # unpriced_model | insufficient_quota
+
+
+def ceiling(call: Call, target: Target, left: int, p99: int | None, *, clamp: bool) -> Ceiling | Unbounded:
+    """`left`: nano-USD in the tightest budget it touches; `p99`: the route's output tokens, None while unknown."""
+    price = target.price
+    if price is None:
+        how = "`price: {input: ..., output: ...}` in USD per million tokens, or `price: unmetered`"
+        return Unbounded(f"no known price; give {target.model.name} {how} in routes.yaml", "unpriced_model")
+    extra = target.model.max_extra_nano
+    if extra is None and not price.unmetered and (what := _unbounded(call, target)):
+        how = f"give {target.model.name} `max_extra_usd` in routes.yaml"
+        return Unbounded(f"{what} may cost more than can be told beforehand; {how}", "insufficient_quota")
+    read = input_bound(call, target)
+    made = _choices(call, target) * call.items
+    longest, cap = _output(call, target, p99)
+    highest = _most(price, read, longest * made) + (extra or 0)
+    if cap is None or not clamp or highest * SMALL <= left:
+        return Ceiling(highest)
+    return Ceiling(_most(price, read, cap * made) + (extra or 0), cap)
+
+
+def input_bound(call: Call, target: Target) -> int:
+    """Tokens of input at most."""
+    body = call.body
+    bound = len(body) + TEMPLATE_TOKENS
+    if not body.isascii():
+        plain = len(body.translate(None, _HIGH))
+        bound += (len(body) - plain) * (_GROWTH[call.endpoint] - 1)
+    if escapes := body.count(b"\\u"):
+        bound += escapes * _ESCAPE_GROWTH[call.endpoint]
+    if "tools" in call.has:
+        bound += TOOL_TOKENS + len(call.source("tools")) + len(call.source("functions"))
+    window = target.model.context_window
+    if call.attachments:  # its tokens have little to do with its bytes
+        return max(window or 0, bound)
+    return bound if window is None else min(bound, window)
+
+
+def _output(call: Call, target: Target, p99: int | None) -> tuple[int, int | None]:
+    """Tokens of one answer at most, and a lower cap that could be sent instead; None where there is none."""
+    if call.endpoint is Endpoint.EMBEDDINGS:
+        return 0, None
+    model = target.model
+    caps = [value for name in CAPS if isinstance(value := model.set.get(name), int)]
+    if not caps and call.longest is not None and model.drop.isdisjoint(CAPS):
+        caps = [call.longest]
+    if caps:
+        return max(caps), None
+    longest = model.max_output_tokens
+    if not model.drop.isdisjoint(CAPS):  # the server knows no cap
+        return longest or UNKNOWN_OUTPUT, None
+    cap = max(TYPICAL * (p99 or 0), LEAST_CAP)
+    if longest is None:
+        return UNKNOWN_OUTPUT, cap
+    return longest, cap if cap < longest else None
+
+
+def _choices(call: Call, target: Target) -> int:
+    ours = target.model.set.get("n")
+    return ours if isinstance(ours, int) else call.choices
+
+
+def _most(price: Price, read: int, written: int) -> int:
+    """At the highest of the rates that may apply; rounded up."""
+    if price.machine is not None:
+        return cost(Usage(input=read, output=written), price) + 1
+    if price.rates is None:
+        return 0
+    rates = [price.rates, *(tier.rates for tier in price.tiers if tier.above < read)]
+    dearest_in = max(max(each.input, each.cached_input, each.cache_write) for each in rates)
+    dearest_out = max(max(each.output, each.reasoning) for each in rates)
+    return -(-(read * dearest_in + written * dearest_out) // 1_000_000)
+
+
+def _unbounded(call: Call, target: Target) -> str:
+    """What of the call has no provable bound; empty where everything has one."""
+    if call.attachments:
+        if call.remote:
+            return "an image or file that is only an address"
+        if target.model.context_window is None:
+            return "an image, sound or file on a model without a known context window"
+    for name in call.holds(_EXTRA_NAMES):
+        value = call.decoded(name)
+        if value is not None and value not in _EXTRAS[name] and value != []:
+            return f"`{name}`"
+    if "tools" in call.has and any(_is_hosted(tool) for tool in call.decoded("tools") or ()):
+        return "a tool that the provider runs"
+    if "audio" in call.has and "modalities" in call.holds(frozenset({"modalities"})):
+        return "an answer in sound"
+    return ""
+
+
+def _is_hosted(tool: object) -> bool:
+    return isinstance(tool, dict) and tool.get("type", "function") not in _OWN_TOOLS

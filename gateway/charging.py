@@ -23,6 +23,10 @@ class Charge(NamedTuple):
     cap: int | None = None  # tokens of output that the upstream is told not to exceed; None: the client's own, or none
 
     @property
+    def reserved(self) -> int | None:
+        return self.hold.nano if self.hold.touches else None
+
+    @property
     def budgets(self) -> tuple[str, ...]:
         return tuple(touch.budget.name for touch in self.hold.touches)
 

@@ -8,18 +8,21 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from gateway.admission import Admission
-from gateway.core.attempts import Continue, Past, Try
-from gateway.core.call import Json
+from gateway.charging import FREE, Charge, Charging, Refused
+from gateway.core.attempts import Continue, Past, Try, others_left
+from gateway.core.call import Call, Json
 from gateway.core.failures import Kind
 from gateway.core.hedging import HEDGE, Hedging, hedging
-from gateway.core.resume import Partial
+from gateway.core.resume import Partial, resumed
 from gateway.core.routing import Plan, Target
 from gateway.exchange import Client, Exchange, Race, Surroundings
 from gateway.flight import Flight
 from gateway.health import Watch
+from gateway.outputs import Outputs
 from gateway.pace import Pace
 from gateway.providers.base import Provider
 from gateway.sessions import Sessions
+from gateway.spending import Spending
 from gateway.telemetry.events import Event, RequestEnded, RequestStarted
 
 
@@ -33,6 +36,8 @@ class Shared(NamedTuple):
     health: Watch
     admission: Admission
     sessions: Sessions
+    spending: Spending
+    outputs: Outputs
 
 
 class Dispatcher:
@@ -46,6 +51,7 @@ class Dispatcher:
         self._pace = shared.pace
         self._health = shared.health
         self._admission = shared.admission
+        self._charging = Charging(shared.spending, shared.outputs)
 
     async def dispatch(self, plan: Plan, step: Try | Continue, flight: Flight, client: Client) -> list[Past]:
         """The failures, in the order of their ends; empty: the client has been answered."""
@@ -70,26 +76,34 @@ class Dispatcher:
         target = plan.targets[step.target]
         model, replica = target.model, target.replica.name
         committed = given.partial is not None
-        last = step.target + 1 >= len(plan.targets)
-        if busy := await self._admission.enter_model(model, wait=last and step.reason != HEDGE):
+        wait = step.reason != HEDGE and not others_left(plan, flight.history, step.target, flight.no_fallback)
+        if busy := await self._admission.enter_model(model, wait=wait):
             return _not_tried(step, Kind.RATE_LIMITED, busy, committed=committed)
+        charge = FREE
         try:
+            held = await self._charging.reserve(plan, target, _outgoing(flight, given), wait=wait)
+            if isinstance(held, Refused):
+                past = _not_tried(step, Kind.RATE_LIMITED, held.why, committed=committed)
+                return past._replace(code=held.code, budget=held.budget)
+            charge = held
             if blocked := self._health.enter(model.name, replica):
                 return _not_tried(step, Kind.CONNECT, blocked, committed=committed)
-            return await self._exchange(step, target, flight, given)
+            return await self._exchange(step, target, flight, given._replace(charge=charge))
         finally:
+            self._charging.settle(charge, 0)  # where it was settled already, this counts nothing
             self._admission.leave_model(model.name)
 
     async def _exchange(self, step: Try | Continue, target: Target, flight: Flight, given: _Given) -> Past | None:
         """Talks to the upstream, and tells everybody who counts."""
         name = target.model.name
         provider = self._providers[target.replica.provider or target.model.provider]
-        exchange = Exchange(flight, step, Surroundings(provider, given.client, self._json, given.race, given.partial))
+        exchange = Exchange(flight, step, Surroundings(provider, json=self._json, **given._asdict()))
         self._count(target, 1)
         self._emit(RequestStarted(name))
         try:
             return await exchange.talk()
         finally:
+            self._charging.settle(given.charge, exchange.cost_nano)
             self._health.report(name, target.replica.name, exchange.verdict, exchange.retry_after)
             self._count(target, -1)
             self._emit(RequestEnded(name))
@@ -132,10 +146,13 @@ class Dispatcher:
         if race.winner is not None:
             winner = tasks[1] if race.winner.reason == HEDGE else tasks[0]
         failures: list[Past] = []
+        losers = [task for task in tasks if winner is not None and task is not winner]
+        for task in losers:  # before the winner is waited for: they cost money and hold places
+            task.cancel()
+        if losers:
+            await asyncio.wait(losers)
         for task in tasks:
-            if winner is not None and task is not winner:
-                task.cancel()
-                await asyncio.wait([task])
+            if task in losers:
                 past = None if task.cancelled() or task.exception() is not None else task.result()
             else:
                 past = await task
@@ -158,6 +175,13 @@ class _Given(NamedTuple):
     client: Client
     race: Race | None = None
     partial: Partial | None = None
+    charge: Charge = FREE
+
+
+def _outgoing(flight: Flight, given: _Given) -> Call:
+    """The call as it goes upstream: a continuation carries what the client has seen."""
+    assert flight.call is not None
+    return flight.call if given.partial is None else resumed(flight.call, given.partial)
 
 
 def _not_tried(step: Try | Continue, kind: Kind, reason: str, *, committed: bool) -> Past:

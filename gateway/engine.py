@@ -22,7 +22,7 @@ from gateway.core.routing import Plan, Signals
 from gateway.core.routing import plan as plan_for
 from gateway.core.tasks import classify
 from gateway.dispatch import Dispatcher, Shared
-from gateway.errors import GatewayError, Overloaded, RequestError, RouteExhausted
+from gateway.errors import GatewayError, Overloaded, QuotaExceeded, RequestError, RouteExhausted
 from gateway.exchange import Client, relay
 from gateway.flight import Flight, Request
 from gateway.providers.base import Provider
@@ -60,7 +60,7 @@ class Engine:
             await self._ledger.room()
             await self._shared.admission.enter()
             admitted = True
-            plan = self._decide(call, flight)
+            plan = await self._decide(call, flight)
             if call.hints.dry_run:
                 await self._explain(plan, flight, client)
             else:
@@ -86,12 +86,26 @@ class Engine:
         finally:
             self._finish(flight, keep=keep)
 
-    def _decide(self, call: Call, flight: Flight) -> Plan:
+    async def _decide(self, call: Call, flight: Flight) -> Plan:
+        """The plan under the budgets as they stand; only balances that nobody has asked for lately cost a look."""
         rules, shared = self.config.rules, self._shared
         flight.task = classify(call, rules.tasks, known=rules.known_tasks)
         signals = Signals(shared.in_flight, self._dice.random(), shared.health.view(), shared.sessions)
+        if rules.budgets or flight.principal.budgets:
+            touched = rules.guards.touched(call, flight.task, flight.principal, flight.began)
+            await shared.spending.know(touched.of_request)
+            signals = signals._replace(touched=touched, balances=shared.spending.balance)
+        plan = self._plan(call, flight, signals)
+        if plan.touched.of_target:
+            touches = [touch for target in plan.targets for touch in plan.touched.by(plan.route, target.model)]
+            if await shared.spending.know(touches):
+                plan = self._plan(call, flight, signals)
+        return plan
+
+    def _plan(self, call: Call, flight: Flight, signals: Signals) -> Plan:
+        assert flight.task is not None
         try:
-            flight.plan = plan_for(rules, call, flight.task, flight.principal, signals)
+            flight.plan = plan_for(self.config.rules, call, flight.task, flight.principal, signals)
         except GatewayError as error:
             flight.route = error.route
             raise
@@ -109,7 +123,7 @@ class Engine:
     async def _attempts(self, plan: Plan, flight: Flight, client: Client) -> None:
         """Asks what to do next, does it, remembers how it went, until the client has its answer."""
         assert flight.call is not None
-        no_fallback = flight.call.hints.no_fallback
+        no_fallback = flight.no_fallback
         roll = self._dice.random()
         while True:
             now = time.monotonic()
@@ -118,6 +132,7 @@ class Engine:
                     failures = await self._dispatcher.dispatch(plan, step, flight, client)
                     if not failures:
                         if flight.answered_by is not None:
+                            self._shared.outputs.ended(plan.route, flight.usage.total_output)
                             self._shared.sessions.answered(plan, flight.call, flight.principal, flight.answered_by)
                         return
                     flight.history += failures
@@ -137,6 +152,9 @@ class Engine:
             return
         if end.code == Overloaded.code:
             raise Overloaded(end.message, retry_after=RETRY_AFTER)
+        if end.status < 500:
+            flight.budget = flight.history[0].budget
+            raise _out_of_budget(end, flight.budget)
         raise RouteExhausted(end.message, status=end.status, code=end.code)
 
     async def _fail(self, flight: Flight, client: Client, error: GatewayError) -> None:
@@ -144,7 +162,8 @@ class Engine:
         if isinstance(error, RouteExhausted):
             flight.outcome = "upstream_error"
         else:
-            flight.outcome, flight.rejection = "rejected", _rejection(error)
+            flight.budget = error.budget if isinstance(error, QuotaExceeded) else flight.budget
+            flight.outcome, flight.rejection = "rejected", "budget" if flight.budget else _rejection(error)
         committed = flight.status != 0
         flight.status = flight.status or error.status
         sending = time.monotonic()
@@ -160,6 +179,16 @@ class Engine:
         if keep:
             self._ledger.put(record)
         self._shared.emit(RequestFinished(record))
+
+
+def _out_of_budget(end: Fail, budget: str) -> RequestError:
+    """No target fits the budgets: for good, for a moment, or for want of a price."""
+    if end.code == "insufficient_quota":
+        return QuotaExceeded(end.message, budget=budget)
+    if end.code == "unpriced_model":
+        return RequestError(end.message, code=end.code, param="model")
+    headers = {"retry-after": str(RETRY_AFTER)}
+    return RequestError(end.message, status=end.status, type="rate_limit_error", code=end.code, headers=headers)
 
 
 def _rejection(error: GatewayError) -> str:

@@ -11,6 +11,7 @@ import contextlib
 import time
 from typing import Any, NamedTuple, Protocol
 
+from gateway.charging import FREE, Charge
 from gateway.core.answers import Seen
 from gateway.core.attempts import Continue, Past, Try
 from gateway.core.call import Json
@@ -73,6 +74,7 @@ class Surroundings(NamedTuple):
     json: Json
     race: Race | None = None  # None: it runs alone
     partial: Partial | None = None  # what the client has already seen, to be continued
+    charge: Charge = FREE  # what it holds in the budgets
 
 
 class Exchange:
@@ -92,6 +94,8 @@ class Exchange:
         self.json = given.json
         self._race = given.race
         self._partial = given.partial
+        self._charge = given.charge
+        self.cost_nano: int | None = None  # what it has cost, once it has ended
         self.seen = Observed()
         self.started = time.monotonic()
         self.committed = given.partial is not None  # content from this very call has reached the client
@@ -136,7 +140,7 @@ class Exchange:
         try:
             async with asyncio.timeout(self._limit) as timer:
                 self.seen.sent = True
-                upstream = await self.provider.open(Attempt(self.call, self.target))
+                upstream = await self.provider.open(Attempt(self.call, self.target, self._charge.cap))
                 self._opened(upstream)
                 if not 200 <= upstream.status < 300:
                     return await self._refused(upstream)
@@ -286,6 +290,7 @@ class Exchange:
     def _claim(self) -> None:
         if self._race is not None:
             self._race.claim(self)
+        self.flight.cap = self._charge.cap
 
     async def _commit(self) -> None:
         self._claim()
@@ -344,9 +349,10 @@ class Exchange:
         self.verdict = "cancelled" if result == Kind.TIMEOUT and self._hurried else result
         purpose = HEDGE if self._lost() else "answer" if self.committed or result in _ANSWERS else "retry"
         end = AttemptEnd(
-            result, self.reason, purpose, self._status, self.started, self._first_token, detail, self.committed
+            *(result, self.reason, purpose, self._status, self.started, self._first_token, detail, self.committed),
+            *(self._charge.budgets, self._charge.reserved),
         )
-        self.flight.end_attempt(self.target, self.seen, end)
+        self.cost_nano = self.flight.end_attempt(self.target, self.seen, end).cost_nano
 
     def _failed(self, kind: Kind, detail: str) -> Past:
         self._book()

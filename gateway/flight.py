@@ -10,14 +10,17 @@ import time
 from typing import NamedTuple
 
 from gateway.core.attempts import Past
+from gateway.core.budgets import Action
 from gateway.core.call import Call, Principal
 from gateway.core.failures import Kind
+from gateway.core.hedging import HEDGE
 from gateway.core.pricing import baseline_cost, cost
 from gateway.core.record import AttemptRecord, Record
 from gateway.core.resume import Partial
 from gateway.core.routing import Plan, Target
 from gateway.core.tasks import Task
 from gateway.core.usage import Usage, estimate_tokens
+from gateway.core.verdicts import said
 
 NOTHING = Usage()
 Header = tuple[bytes, bytes]
@@ -55,6 +58,8 @@ class AttemptEnd(NamedTuple):
     first_token: float | None = None
     detail: str = ""
     committed: bool = False  # it answered the client, if only in part
+    budgets: tuple[str, ...] = ()  # that it is charged to
+    reserved: int | None = None  # nano-USD held in each of them; None: it touches none
 
 
 class Observed:
@@ -108,6 +113,8 @@ class Flight:
         self.usage = NOTHING
         self.outcome = "upstream_error"
         self.rejection = ""
+        self.budget = ""  # that had no room for it, or whose threshold decided
+        self.cap: int | None = None  # tokens of output that we asked for at most, of our own accord
         self.status = 0
         self.first_token: float | None = None
         self.waited = 0.0  # seconds spent on upstreams, back-off and a slow client, which are not ours
@@ -118,6 +125,10 @@ class Flight:
         self.partial: Partial | None = None  # what can be continued, once it broke off
         self._booked_until = 0.0
         self.error_told = False  # the stream's last event was the upstream's own error
+
+    @property
+    def no_fallback(self) -> bool:
+        return self.call is not None and self.call.hints.no_fallback
 
     @property
     def estimated_input(self) -> int:
@@ -152,6 +163,9 @@ class Flight:
             cost_nano=cost(usage, price) if price is not None else 0,
             upstream_request_id=seen.upstream_request_id,
             detail=end.detail,
+            budgets=end.budgets,
+            reserved_nano=end.reserved,
+            replica=target.replica.name if target.replica.provider else "",
         )
         self.attempts.append(record)
         return record
@@ -189,15 +203,18 @@ class Flight:
         model = provider = ""
         if attempting is not None:
             model, provider = attempting.model.name, attempting.model.provider
-        elif self.attempts:
-            last = self.attempts[-1]
+        elif (last := self._speaker()) is not None:
             model, provider, upstream_request_id = last.model, last.provider, last.upstream_request_id
+        if self.plan is not None and self.plan.verdict.action >= Action.PREFER_SELF_HOSTED:
+            headers.append((b"x-gateway-budget", latin(said(self.plan.verdict))))
         if model:
             headers.append((b"x-gateway-model", latin(model)))
             headers.append((b"x-gateway-provider", latin(provider)))
             headers.append((b"x-gateway-attempts", b"%d" % self.tries))
             if self.history and (reason := self.fallback_reason(model)):
                 headers.append((b"x-gateway-fallback-reason", reason.encode()))
+            if self.cap is not None:
+                headers.append((b"x-gateway-max-tokens", b"%d" % self.cap))
             if upstream_request_id:
                 headers.append((b"x-gateway-upstream-request-id", latin(upstream_request_id)))
         ours = max(0.0, time.monotonic() - self.start - self.waited)
@@ -213,8 +230,13 @@ class Flight:
             return "", 0  # unpriced requests add none
         return plan.baseline.name, baseline_cost(self.usage, plan.baseline.price)
 
+    def _speaker(self) -> AttemptRecord | None:
+        """The attempt that answered, else the last; never one that lost a race, which may end after the winner."""
+        spoke = [attempt for attempt in self.attempts if attempt.purpose != HEDGE] or self.attempts
+        return spoke[-1] if spoke else None
+
     def record(self, now: float, config_hash: str) -> Record:
-        last = self.attempts[-1] if self.attempts else None
+        last = self._speaker()
         call = self.call
         baseline_model, baseline_nano = self.baseline()
         duration = now - self.start
@@ -253,6 +275,7 @@ class Flight:
             lines_dropped=self.lines_dropped,
             config_hash=config_hash,
             attempts=tuple(self.attempts),
+            budget=self.budget if self.outcome == "rejected" else "",
         )
 
 

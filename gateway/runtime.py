@@ -68,6 +68,8 @@ class Gateway:
         old = self.runtime
         same_ledger = (config.ledger, config.on_full) == (old.config.ledger, old.config.on_full)
         ledger = old.ledger if same_ledger else open_ledger(config.ledger, config.on_full)
+        if config.counters != old.config.counters:
+            log.warning("stores.counters: the budgets stay where they are until the gateway is started again")
         self.runtime = self._build(config, ledger)
         self._shared.admission.configure(config.rules.models)
         self._retire(old, close_ledger=not same_ledger)
@@ -89,11 +91,12 @@ class Gateway:
         return ConfigReloaded("ok", config.hash)
 
     async def close(self) -> None:
-        """Waits for retiring runtimes, closes providers, flushes and closes the ledger."""
+        """Waits for retiring runtimes, closes providers, settles the budgets, flushes and closes the ledger."""
         for task in list(self._retiring):
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)
         await _close_providers(self.runtime)
+        await self._shared.spending.close()
         await self.runtime.ledger.close()
 
     def _build(self, config: Config, ledger: Ledger) -> Runtime:

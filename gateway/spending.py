@@ -105,14 +105,18 @@ class Spending:
         purse = self._purses.get(self._aliases.get(account, account))
         return Balance() if purse is None else purse.balance()
 
-    async def know(self, touches: Iterable[Touch]) -> None:
-        """Returns when the balances are known, at most `LOOK` seconds old. Raises StoreUnavailable."""
+    async def know(self, touches: Iterable[Touch]) -> bool:
+        """Returns when the balances are known, at most `LOOK` seconds old; True where the store had to be asked.
+
+        Raises StoreUnavailable.
+        """
         unknown = [purse for touch in touches if not (purse := self._purse(touch)).known]
         if unknown:
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._looks.append((unknown, done))
             self._hurry()
             await done
+        return bool(unknown)
 
     async def reserve(self, touches: Sequence[Touch], nano: int, *, seconds: float) -> Hold | Short:
         """Holds `nano` in all accounts or in none. Waits `seconds` where others' holds are in the way.

@@ -30,7 +30,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def until(what: str, look: Callable[[], T], timeout: float = 10.0) -> T:
+def until(what: str, look: Callable[[], T | None], timeout: float = 10.0) -> T:
     """Asks `look` until it gives something true: for what another process does without announcing it."""
     deadline = time.monotonic() + timeout
     while not (found := look()):

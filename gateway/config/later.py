@@ -20,7 +20,6 @@ class Later(NamedTuple):
 
 
 LATER = (
-    Later("budgets"),
     Later("limits"),
     Later("webhooks"),
     Later("providers.*.dialect", "use openai (any server that speaks OpenAI's API) or local", ("litellm",)),
@@ -29,26 +28,21 @@ LATER = (
     Later("providers.*.proxy"),
     Later("models.*.endpoints[].requests_per_minute"),
     Later("models.*.endpoints[].tokens_per_minute"),
-    Later("models.*.max_extra_usd"),
     Later("tasks.*.examples"),
     Later("routes[].order", "use listed, cheapest, weighted or least_busy", ("fastest", "best_quality", "cascade")),
     Later("routes[].quality_floor"),
     Later("routes[].canary"),
     Later("routes[].shadow"),
     Later("routes[].cache"),
-    Later("routes[].clamp"),
     Later("routes[].capture"),
     Later("defaults.order", "use listed, cheapest, weighted or least_busy", ("fastest", "best_quality", "cascade")),
     Later("defaults.quality_floor"),
     Later("defaults.canary"),
     Later("defaults.shadow"),
     Later("defaults.cache"),
-    Later("defaults.clamp"),
     Later("defaults.capture"),
-    Later("defaults.max_extra_usd"),
-    Later("keys[].budget"),
     Later("keys[].limits"),
-    Later("stores.counters"),
+    Later("stores.counters", "use sqlite:///gateway.db", ("postgres*", "redis*")),
     Later("stores.ledger", "use sqlite:///gateway.db", ("postgres*", "redis*")),
 )
 

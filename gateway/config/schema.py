@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic.json_schema import SkipJsonSchema
 
 from gateway.config import fields as f
 from gateway.config.problems import Data
@@ -327,9 +328,9 @@ class RoutesFile(Shape):
     tasks: dict[f.Name, Task] | None = Field(default=None, description="Kinds of work, recognised in this order.")
     routes: list[Route] | None = Field(default=None, description="The first that matches a request decides.")
     budgets: list[Budget] | None = Field(default=None, description="What may be spent, and what happens when it is.")
-    limits: list[Limit] | None = Field(default=None, description="How much traffic is let in.")
+    limits: SkipJsonSchema[list[Limit] | None] = Field(default=None, description="How much traffic is let in.")
     keys: list[Key] | None = Field(default=None, description="Who may call. With this section nobody is anonymous.")
-    webhooks: list[Webhook] | None = Field(default=None, description="Who is told when something happens.")
+    webhooks: SkipJsonSchema[list[Webhook] | None] = Field(default=None, description="Who is told of what.")
     stores: Stores | None = Field(default=None, description="Where things are kept.")
 
 

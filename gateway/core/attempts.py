@@ -112,6 +112,16 @@ def next_step(
     return _fail(plan, history)
 
 
+def others_left(plan: Plan, history: Sequence[Past], target: int, no_fallback: bool) -> bool:
+    """Whether the call could still go elsewhere than to `target`: then nothing is worth queueing for."""
+    tried = {past.target for past in history} | {target}
+    first = plan.targets[0].model.name
+    return any(
+        index not in tried and not (no_fallback and other.model.name != first)
+        for index, other in enumerate(plan.targets)
+    )
+
+
 def _next_target(plan: Plan, history: Sequence[Past], *, left: int, no_fallback: bool) -> int | None:
     """The first target that was not tried and may cure the last failure. `left`: attempts that are left.
 

@@ -116,10 +116,14 @@ class Purse:
         return left < FEW * self.ceiling
 
     def surplus(self, now: float, *, all_of_it: bool = False) -> int:
-        """What is free and to be given back: where little is left, or nobody has asked for a while."""
-        if self.free <= 0 or self.waiting:
+        """What is free and to be given back: where it is too little for a caller, little is left, or nobody asks.
+
+        Callers that wait ask for the whole of what they need in the same transaction. If processes kept what is too
+        little for each of them, all would wait for all.
+        """
+        if self.free <= 0:
             return 0
-        return self.free if all_of_it or self.scarce() or now - self.used > IDLE else 0
+        return self.free if all_of_it or self.waiting or self.scarce() or now - self.used > IDLE else 0
 
     def tell(self, surplus: int) -> Update:
         """What the store is to be told now. From here on it counts as told; `untell` takes that back."""

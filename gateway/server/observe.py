@@ -9,9 +9,12 @@ from gateway.admission import Admission
 from gateway.config.types import Config
 from gateway.dispatch import Shared
 from gateway.health import Watch
+from gateway.outputs import Outputs
 from gateway.pace import Pace
 from gateway.sessions import Sessions
+from gateway.spending import Spending
 from gateway.stores.base import Ledger
+from gateway.stores.counters import SqliteCounters
 from gateway.telemetry.events import Event, LedgerState
 from gateway.telemetry.labels import LabelSets
 from gateway.telemetry.log import Format, Log
@@ -47,6 +50,7 @@ class Observer:
         self.metrics.observe(LedgerState(ledger.depth, ledger.failures, ledger.dropped))
 
 
-def shared(observer: Observer, health: Watch, admission: Admission, sessions: Sessions) -> Shared:
+def shared(config: Config, observer: Observer, health: Watch, admission: Admission, sessions: Sessions) -> Shared:
     """What a process's calls share, whatever the configuration."""
-    return Shared(observer.emit, CODEC, {}, Pace(), health, admission, sessions)
+    spending = Spending(lambda: SqliteCounters(config.counters))
+    return Shared(observer.emit, CODEC, {}, Pace(), health, admission, sessions, spending, Outputs())

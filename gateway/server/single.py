@@ -39,7 +39,9 @@ async def serve_single(options: Options, config: Config, lines: Log, sockets: So
     models = LocalModels()
     health = Health(observer.emit)
     health.configure(config)
-    gateway = Gateway(config, models.provider, shared(observer, health, Admission(options.max_in_flight), Sessions()))
+    gateway = Gateway(
+        config, models.provider, shared(config, observer, health, Admission(options.max_in_flight), Sessions())
+    )
     draining = False
 
     def provider_of(name: str) -> Provider | None:

@@ -57,7 +57,7 @@ async def work(options: Options, lines: Log, inherited: Inherited) -> None:
     health = WorkerHealth(lambda payload: control.send(HEALTH_REPORT, payload))
     admission = Admission(options.max_in_flight, worker=inherited.number, workers=options.workers)
     sessions = Sessions(lambda payload: control.offer(SESSION, payload))
-    gateway = Gateway(config, models.provider, shared(observer, health, admission, sessions))
+    gateway = Gateway(config, models.provider, shared(config, observer, health, admission, sessions))
 
     orders: Mapping[bytes, Callable[[bytes], object]] = {
         CONFIG: lambda content: reload(options, gateway, observer, content=content),  # the parent tells of it

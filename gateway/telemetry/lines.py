@@ -34,7 +34,7 @@ class JsonLines:
             "id": r.id,
             "status": r.status,
             "outcome": r.outcome,
-            "endpoint": r.endpoint,
+            "endpoint": clean(r.endpoint),
             "stream": r.stream,
             "input_tokens": usage.total_input,
             "cached_input_tokens": usage.cached_input,

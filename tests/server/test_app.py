@@ -50,7 +50,7 @@ def tell(directory: Path, story: Callable[[Scene], Awaitable[None]], limits: Lim
         observer.configure(config)
         health = Health(observer.emit)
         health.configure(config)
-        gateway = Gateway(config, LocalModels().provider, shared(observer, health, Admission(), Sessions()))
+        gateway = Gateway(config, LocalModels().provider, shared(config, observer, health, Admission(), Sessions()))
         async with serving(PublicApp(gateway, 1_000_000), limits, drain_timeout=0.2) as (server, port):
             client = await Client.to(port)
             await story(Scene(client, server, gateway, upstream))

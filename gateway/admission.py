@@ -46,19 +46,19 @@ class Admission:
     async def enter(self) -> None:
         """Raises Overloaded where there is no room and none comes up within the queue's time."""
         gate = self._total
-        if gate.take() or await gate.wait():
+        if gate.take() or await gate.wait(QUEUE_SECONDS):
             return
         raise Overloaded(f"The gateway has {gate.limit} requests under way, its limit.", retry_after=RETRY_AFTER)
 
     def leave(self) -> None:
         self._total.give_back()
 
-    async def enter_model(self, model: Model, wait: bool) -> str:
-        """Empty: admitted. Otherwise why not. `wait`: whether to queue, as when no other target remains."""
+    async def enter_model(self, model: Model, patience: float) -> str:
+        """Empty: admitted. Otherwise why not. `patience`: seconds to queue at most; 0 or less: not at all."""
         gate = self._models.get(model.name)
         if gate is None:  # a call of a configuration that is no longer in force
             gate = self._models[model.name] = _Gate(self._limit_of(model))
-        if gate.take() or (wait and await gate.wait()):
+        if gate.take() or (patience > 0 and await gate.wait(min(patience, QUEUE_SECONDS))):
             return ""
         return f"{gate.limit} requests in flight, its limit"
 
@@ -98,14 +98,14 @@ class _Gate:
         self.held += 1
         return True
 
-    async def wait(self) -> bool:
-        """A place within the queue's time; False also where the queue is full."""
+    async def wait(self, seconds: float) -> bool:
+        """A place within that time; False also where the queue is full."""
         if self.limit is None or len(self._queue) >= self.limit:
             return False
         loop = asyncio.get_running_loop()
         place: asyncio.Future[bool] = loop.create_future()
         self._queue[place] = None
-        timer = loop.call_later(QUEUE_SECONDS, self._time_is_up, place)
+        timer = loop.call_later(seconds, self._time_is_up, place)
         try:
             return await place
         except asyncio.CancelledError:

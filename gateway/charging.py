@@ -48,8 +48,11 @@ class Charging:
         self._spending = spending
         self._outputs = outputs
 
-    async def reserve(self, plan: Plan, target: Target, call: Call, *, wait: bool) -> Charge | Refused:
-        """Holds the attempt's ceiling in all budgets it touches, or in none. `wait`: for holds of others to end."""
+    async def reserve(self, plan: Plan, target: Target, call: Call, patience: float) -> Charge | Refused:
+        """Holds the attempt's ceiling in all budgets it touches, or in none.
+
+        `patience`: seconds to wait, at most `PATIENCE`, for holds of others to end.
+        """
         touches = plan.touched.by(plan.route, target.model)
         if not touches:
             return FREE
@@ -57,7 +60,7 @@ class Charging:
         if isinstance(bound, Unbounded):
             budget = touches[0].budget.name
             return Refused(bound.why, bound.code or "insufficient_quota", budget)
-        held = await self._spending.reserve(touches, bound.nano, seconds=PATIENCE if wait else 0.0)
+        held = await self._spending.reserve(touches, bound.nano, seconds=max(0.0, min(patience, PATIENCE)))
         if isinstance(held, Short):
             return _refused(held)
         return Charge(held, bound.cap)

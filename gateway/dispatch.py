@@ -9,13 +9,15 @@ from typing import NamedTuple
 
 from gateway.admission import Admission
 from gateway.charging import FREE, Charge, Charging, Refused
+from gateway.client import Client
 from gateway.core.attempts import Continue, Past, Try, others_left
+from gateway.core.breaker import Ended
 from gateway.core.call import Call, Json
 from gateway.core.failures import Kind
 from gateway.core.hedging import HEDGE, Hedging, hedging
 from gateway.core.resume import Partial, resumed
 from gateway.core.routing import Plan, Target
-from gateway.exchange import Client, Exchange, Race, Surroundings
+from gateway.exchange import Exchange, Race, Surroundings
 from gateway.flight import Flight
 from gateway.health import Watch
 from gateway.outputs import Outputs
@@ -66,7 +68,7 @@ class Dispatcher:
                 failures = await self._race(plan, second, flight, client)
             else:
                 failures = _listed(await self._attempt(plan, step, flight, _Given(client)))
-            if not failures:
+            if flight.answered_by is not None:  # a refusal that is relayed says nothing about how fast it answers
                 pace.began(flight.first_token or time.monotonic() - began)
             return failures
         return _listed(await self._attempt(plan, step, flight, _Given(client)))
@@ -76,12 +78,13 @@ class Dispatcher:
         target = plan.targets[step.target]
         model, replica = target.model, target.replica.name
         committed = given.partial is not None
-        wait = step.reason != HEDGE and not others_left(plan, flight.history, step.target, flight.no_fallback)
-        if busy := await self._admission.enter_model(model, wait=wait):
+        waits = step.reason != HEDGE and not others_left(plan, flight.history, step.target, flight.no_fallback)
+        deadline = flight.start + plan.total if waits else 0.0
+        if busy := await self._admission.enter_model(model, deadline - time.monotonic()):
             return _not_tried(step, Kind.RATE_LIMITED, busy, committed=committed)
         charge = FREE
         try:
-            held = await self._charging.reserve(plan, target, _outgoing(flight, given), wait=wait)
+            held = await self._charging.reserve(plan, target, _outgoing(flight, given), deadline - time.monotonic())
             if isinstance(held, Refused):
                 past = _not_tried(step, Kind.RATE_LIMITED, held.why, committed=committed)
                 return past._replace(code=held.code, budget=held.budget)
@@ -104,7 +107,9 @@ class Dispatcher:
             return await exchange.talk()
         finally:
             self._charging.settle(given.charge, exchange.cost_nano)
-            self._health.report(name, target.replica.name, exchange.verdict, exchange.retry_after)
+            self._health.report(
+                name, target.replica.name, Ended(exchange.verdict, exchange.retry_after, exchange.started)
+            )
             self._count(target, -1)
             self._emit(RequestEnded(name))
 
@@ -112,6 +117,7 @@ class Dispatcher:
         """The first attempt, and a second beside it if the first shows nothing for too long; one of them may speak."""
         race = Race()
         tasks = [self._start(plan, Try(0, "first"), flight, _Given(client, race))]
+        tasks[0].add_done_callback(lambda _: race.first_over.set())
         try:
             await asyncio.wait(tasks, timeout=second.after)
             if not tasks[0].done() and race.winner is None and self._may_hedge(plan, flight):

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from gateway.admission import RETRY_AFTER
+from gateway.client import Client, relay
 from gateway.config.types import Config
 from gateway.core.attempts import Continue, Fail, Try, Wait, next_step
 from gateway.core.call import Call, Principal
@@ -23,7 +24,6 @@ from gateway.core.routing import plan as plan_for
 from gateway.core.tasks import classify
 from gateway.dispatch import Dispatcher, Shared
 from gateway.errors import GatewayError, Overloaded, QuotaExceeded, RequestError, RouteExhausted
-from gateway.exchange import Client, relay
 from gateway.flight import Flight, Request
 from gateway.providers.base import Provider
 from gateway.stores.base import Ledger

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from gateway.charging import FREE, Charge
+from gateway.client import EVENT_STREAM, Client, content, relay
 from gateway.core.answers import Seen
 from gateway.core.attempts import Continue, Past, Try
-from gateway.core.call import Json
+from gateway.core.call import Endpoint, Json
 from gateway.core.failures import Kind, describe, judge_answer, judge_refusal, retry_after
 from gateway.core.hedging import HEDGE
 from gateway.core.pricing import cost, dollars
@@ -23,31 +24,19 @@ from gateway.core.routing import Target
 from gateway.core.splice import add_cost
 from gateway.core.stream import StreamTap, judge_stream
 from gateway.core.usage import read_usage
-from gateway.errors import GatewayError, UpstreamFailure
-from gateway.flight import AttemptEnd, Flight, Header, Observed, Refusal, latin
-from gateway.providers.base import Attempt, Provider, Upstream
+from gateway.errors import UpstreamFailure
+from gateway.flight import AttemptEnd, Flight, Header, Observed, Refusal
+from gateway.patience import Patience
+from gateway.providers.base import REFUSAL_LIMIT, REFUSAL_SECONDS, Attempt, Provider, Upstream
 from gateway.views import read_error
 
 ANSWER_LIMIT = 64 * 1024 * 1024  # bytes of one whole answer; 2,048 embeddings of 3,072 numbers are about 60 MB of JSON
-REFUSAL_LIMIT = 1024 * 1024
-REFUSAL_SECONDS = 5.0  # for the body of an error status
+HELD = 4 * 1024 * 1024  # bytes of a stream without content that are held back: comments, roles, empty pieces
 AFTER_FINISH = 2.0  # seconds: usage and [DONE] follow a finish at once, or never
+MARGIN = 0.05  # seconds before its limit that a finished answer stops waiting for its end
 LINGER = 0.1  # seconds to wait for the end of a body whose [DONE] has come, so that its connection can be used again
 _NEEDS_A_REASON = frozenset({400, 413, 422})  # statuses that mean different things
 _ANSWERS = frozenset({"ok", "relayed", "cancelled"})  # ends of attempts that no other followed
-EVENT_STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
-
-
-class Client(Protocol):
-    """The caller's side of a call, in its own dialect. `start` is called at most once."""
-
-    async def start(self, status: int, headers: list[Header]) -> None: ...
-
-    async def send(self, body: bytes, *, more: bool) -> None:
-        """Returns when there is room for more: a slow reader holds the upstream back."""
-
-    async def fail(self, error: GatewayError, headers: list[Header]) -> None:
-        """Answers with the error in the client's dialect; inside a stream that has begun, as its last event."""
 
 
 class Race:
@@ -55,6 +44,7 @@ class Race:
 
     def __init__(self) -> None:
         self.decided = asyncio.Event()
+        self.first_over = asyncio.Event()  # the first attempt has ended
         self.winner: Exchange | None = None
 
     def claim(self, exchange: Exchange) -> None:
@@ -101,18 +91,17 @@ class Exchange:
         self.committed = given.partial is not None  # content from this very call has reached the client
         self._keep = flight.plan.mid_stream == "continue" and may_resume(flight.call)
         flight.tries += 1
-        self._total = flight.plan.total
+        self._patience = Patience(flight)
+        self._late = False
         self._fallback_on = flight.plan.fallback_on
         self._ended = False
-        self._hurried = False  # the limit in force is the client's
         self._booked = self.started  # up to here the time has been booked as the upstream's or ours
         self._status = 0
         self.retry_after: float | None = None  # seconds, as the upstream asked
         self.verdict = "cancelled"  # what its end says about the upstream: a result as in AttemptRecord
         self._first_token: float | None = None
-        self._awaiting = ""
-        self._limit = 0.0
         self._sending = False
+        self._moved = 0.0  # when the idle limit was last set anew, on the loop's clock
 
     async def talk(self) -> Past | None:
         """None: the client has been answered. Otherwise how the attempt failed."""
@@ -122,7 +111,10 @@ class Exchange:
             if self._sending:
                 self._end("cancelled", detail="the client did not read its answer")
                 raise asyncio.CancelledError from None
-            return self._failed(Kind.TIMEOUT, f"no {self._awaiting} within {self._limit:g} s")
+            self._late = True
+            if not self.seen.sent:
+                return self._failed(Kind.CONNECT, f"no connection within {self._patience.limit:.3g} s")
+            return self._failed(Kind.TIMEOUT, f"no {self._patience.awaiting} within {self._patience.limit:.3g} s")
         except UpstreamFailure as failure:
             return self._failed(Kind(failure.kind), failure.message)
         except asyncio.CancelledError:
@@ -135,16 +127,18 @@ class Exchange:
     async def _talk(self) -> Past | None:
         streamed = self.call.stream
         limits = self.target.timeouts
-        self._expect("first token" if streamed else "whole answer", limits.first_token if streamed else limits.attempt)
+        what, own = ("first token", limits.first_token) if streamed else ("whole answer", limits.attempt)
+        self._patience.expect(what, own)
+        if not self._patience.limit:
+            raise TimeoutError  # the call's time ended in a queue: nothing is sent any more
         upstream: Upstream | None = None
         try:
-            async with asyncio.timeout(self._limit) as timer:
-                self.seen.sent = True
-                upstream = await self.provider.open(Attempt(self.call, self.target, self._charge.cap))
+            async with asyncio.timeout(self._patience.limit) as timer:
+                upstream = await self.provider.open(Attempt(self.call, self.target, self._charge.cap, self._sent))
                 self._opened(upstream)
                 if not 200 <= upstream.status < 300:
                     return await self._refused(upstream)
-                if streamed and "text/event-stream" in upstream.headers.get("content-type", ""):
+                if streamed and "text/event-stream" in upstream.headers.get("content-type", "").lower():
                     return await self._stream(upstream, timer)
                 return await self._whole(upstream)
         finally:
@@ -164,6 +158,8 @@ class Exchange:
         self.flight.refusal = Refusal(upstream.status, upstream.headers.get("content-type", "application/json"), body)
         if kind is not None:
             return self._failed(kind, f"{upstream.status}: {reason.message}")
+        if self._race is not None and self.reason == HEDGE:
+            await self._race.first_over.wait()  # a refusal is no answer to be faster with
         self._claim()
         self._end("relayed")
         await relay(self.flight, self.client, self.flight.refusal)
@@ -215,38 +211,46 @@ class Exchange:
     async def _stream(self, upstream: Upstream, timer: asyncio.Timeout) -> Past | None:
         """Events pass as they come. Nothing reaches the client before the first useful content: the commit point."""
         tap = self._tap()
-        time_of_loop = asyncio.get_running_loop().time
-        idle = self.target.timeouts.idle or 0.0
-        slack = idle / 16  # the idle timer is moved at most this often, and so fires at most this much late
-        linger = min(AFTER_FINISH, idle * 0.9)  # less than what the timer has left
-        moved = 0.0
-        held = b""
+        held = bytearray()
         try:
             while not tap.done and tap.error is None:
-                data = await (upstream.chunk() if not tap.finish else _after_finish(upstream, linger))
+                data = await (self._after_finish(upstream, timer) if tap.over else upstream.chunk())
+                events = tap.events
                 out = tap.feed(data) if data else tap.end()
                 if not self.committed:
                     held += out
                     if tap.useful:
                         await self._commit()
-                        out, held = held, b""
+                        out = bytes(held)
+                        held.clear()
+                    elif len(held) > HELD:
+                        raise UpstreamFailure(Kind.MALFORMED, f"{HELD} bytes without content")
                 if self.committed:
                     if out:
-                        if self._keep:
-                            self._remember(out)
-                        self._sending = True
-                        await self.client.send(out, more=True)
-                        self._sending = False
-                    now = time_of_loop()
-                    if now - moved > slack:
-                        self._expect("next chunk", idle + slack)
-                        timer.reschedule(now + self._limit)
-                        moved = now
+                        await self._pass_on(out)
+                    if tap.events != events:  # comments are no sign that an answer goes on
+                        self._expect_more(timer)
                 if not data:
                     break
         finally:
             self._absorb(tap)
-        return await self._end_stream(tap, upstream, held)
+        return await self._end_stream(tap, upstream, bytes(held))
+
+    async def _pass_on(self, out: bytes) -> None:
+        if self._keep:
+            self._remember(out)
+        self._sending = True
+        await self.client.send(out, more=True)
+        self._sending = False
+
+    def _expect_more(self, timer: asyncio.Timeout) -> None:
+        """Sets the idle limit anew: at most every sixteenth of it, and so it ends at most that much late."""
+        idle = self.target.timeouts.idle or 0.0
+        now = asyncio.get_running_loop().time()
+        if now - self._moved > idle / 16:
+            self._patience.expect("next chunk", idle + idle / 16)
+            timer.reschedule(now + self._patience.limit)
+            self._moved = now
 
     async def _end_stream(self, tap: StreamTap, upstream: Upstream, held: bytes) -> Past | None:
         self._book()
@@ -261,10 +265,21 @@ class Exchange:
         self._end("ok")
         self.flight.outcome = "ok"
         await self.client.send(b"", more=False)
-        with contextlib.suppress(TimeoutError, UpstreamFailure):
+        # The client has it all: neither a limit that passes now nor a hang-up makes it less.
+        with contextlib.suppress(TimeoutError, UpstreamFailure, asyncio.CancelledError):
             async with asyncio.timeout(LINGER):
                 await upstream.chunk()
         return None
+
+    async def _after_finish(self, upstream: Upstream, timer: asyncio.Timeout) -> bytes:
+        """What follows a finish. The answer is whole without it: an end that does not come, or comes badly, is one."""
+        ends = timer.when()
+        left = AFTER_FINISH if ends is None else ends - asyncio.get_running_loop().time() - MARGIN
+        try:
+            async with asyncio.timeout(min(AFTER_FINISH, left)):
+                return await upstream.chunk()
+        except (TimeoutError, UpstreamFailure):
+            return b""
 
     def _stands(self, kind: Kind) -> bool:
         """Whether a provider's filter has the last word: the client sees it as it came, unless the route goes on."""
@@ -273,7 +288,11 @@ class Exchange:
     def _tap(self) -> StreamTap:
         show_usage, add_cost = self.call.wants_usage, self._with_cost
         if self._partial is None:
-            return StreamTap(self._read_chunk, show_usage=show_usage, add_cost=add_cost, pass_errors=not self._keep)
+            choices = self.call.n if self.call.endpoint is Endpoint.CHAT else self.call.n * self.call.items
+            passes = not self._keep
+            return StreamTap(
+                self._read_chunk, show_usage=show_usage, add_cost=add_cost, pass_errors=passes, choices=choices
+            )
         tap = ContinuingTap(self._read_chunk, show_usage=show_usage, add_cost=add_cost, pass_errors=False)
         return tap.continuing(self._partial, self.json)
 
@@ -311,13 +330,8 @@ class Exchange:
             return data
         return add_cost(data, self.json, self.flight.cost_nano + cost(usage, self.target.price))
 
-    def _expect(self, what: str, seconds: float | None) -> None:
-        """What is awaited, and for how long at most: for the limit itself and for the message when it passes."""
-        left = max(0.0, self._total - (time.monotonic() - self.flight.start))
-        self._awaiting, self._limit = what, left
-        if seconds is not None and seconds < left:
-            self._limit = seconds
-        self._hurried = self._limit == left and self.call.hints.timeout is not None
+    def _sent(self) -> None:
+        self.seen.sent = True
 
     def _opened(self, upstream: Upstream) -> None:
         self._status = upstream.status
@@ -345,8 +359,8 @@ class Exchange:
         if self._ended:
             return
         self._ended = True
-        # A time limit of the client's own says nothing: with it one client could shut out a model for all.
-        self.verdict = "cancelled" if result == Kind.TIMEOUT and self._hurried else result
+        # A limit that is shorter than usual says nothing: with it one client could shut out a model for all.
+        self.verdict = "cancelled" if self._late and self._patience.hurried else result
         purpose = HEDGE if self._lost() else "answer" if self.committed or result in _ANSWERS else "retry"
         end = AttemptEnd(
             *(result, self.reason, purpose, self._status, self.started, self._first_token, detail, self.committed),
@@ -369,23 +383,3 @@ class Exchange:
             committed=self.committed,
             resumable=self.committed and self.flight.partial is not None,
         )
-
-
-async def _after_finish(upstream: Upstream, seconds: float) -> bytes:
-    """What follows a finish. The answer is whole without it: an end that does not come, or comes badly, is an end."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await upstream.chunk()
-    except (TimeoutError, UpstreamFailure):
-        return b""
-
-
-async def relay(flight: Flight, client: Client, refusal: Refusal) -> None:
-    """Gives the client the upstream's own refusal, byte for byte."""
-    flight.outcome, flight.status = "client_error" if refusal.status >= 400 else "ok", refusal.status
-    await client.start(refusal.status, flight.headers() + content(refusal.content_type, refusal.body))
-    await client.send(refusal.body, more=False)
-
-
-def content(content_type: str, body: bytes) -> list[Header]:
-    return [(b"content-type", latin(content_type or "application/json")), (b"content-length", b"%d" % len(body))]

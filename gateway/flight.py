@@ -91,7 +91,14 @@ class Observed:
         free = not self.sent or kind in FREE_KINDS or 400 <= status < 500
         if self.reported is None and not seen_output and free:
             return NOTHING
-        return self.usage(estimated_input)
+        usage = self.usage(estimated_input)
+        if usage.estimated:
+            return usage
+        # Some servers report as they go: what came after the last report was made, and is billed, too.
+        output, reasoning = estimate_tokens(self.characters), estimate_tokens(self.reasoning_characters)
+        if output + reasoning <= usage.total_output:
+            return usage
+        return usage._replace(output=output, reasoning=reasoning, estimated=True)
 
 
 class Flight:

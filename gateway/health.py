@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from gateway.config.types import Config
 from gateway.core import breaker
-from gateway.core.breaker import FINE, SUCCESSES, Breaker, Phase
+from gateway.core.breaker import FINE, SUCCESSES, Breaker, Ended, Phase
 from gateway.core.failures import Kind
 from gateway.core.rules import Standing
 from gateway.telemetry.events import BreakerChanged, Event
@@ -35,8 +35,8 @@ class Watch(Protocol):
     def enter(self, model: str, replica: str) -> str:
         """Asks to attempt. Empty: go, and `report` how it ended, always. Otherwise why not."""
 
-    def report(self, model: str, replica: str, result: str, retry_after: float | None) -> None:
-        """How an attempt ended: `ok`, `relayed`, `cancelled` or a failure kind; `retry_after` in seconds."""
+    def report(self, model: str, replica: str, ended: Ended) -> None:
+        """How an attempt ended."""
 
 
 class Due(NamedTuple):
@@ -120,7 +120,7 @@ class Health:
         self._put(key, entry, state)
         return reason
 
-    def report(self, model: str, replica: str, result: str, retry_after: float | None, count: int = 1) -> None:
+    def report(self, model: str, replica: str, ended: Ended, count: int = 1) -> None:
         """`count`: successes that are told at once."""
         key = (model, replica)
         entry = self._entries.get(key)
@@ -128,14 +128,16 @@ class Health:
             return
         now = self._clock()
         second = int(now)
-        if entry.clean and second == entry.second and result in SUCCESSES:
+        if entry.clean and second == entry.second and ended.result in SUCCESSES:
             entry.good += count
             return
-        if entry.wildcard and result == Kind.ACCOUNT:
-            result = "unknown model"  # the client chose the name: nobody may open it for all by asking for nonsense
+        if entry.wildcard and ended.result == Kind.ACCOUNT:
+            ended = ended._replace(
+                result="unknown model"
+            )  # the client chose the name: nobody may open it for all by asking for nonsense
         self._settle(entry)
         entry.second = second
-        self._put(key, entry, breaker.record(entry.state, result, now, retry_after=retry_after, count=count))
+        self._put(key, entry, breaker.record(entry.state, ended, now, count=count))
 
     def phase(self, model: str, replica: str) -> Phase:
         entry = self._unwell.get((model, replica))
@@ -176,7 +178,7 @@ class Health:
     def _settle(self, entry: Entry) -> None:
         """Brings the counted successes into the breaker."""
         if entry.good:
-            entry.state = breaker.record(entry.state, "ok", entry.second, count=entry.good)
+            entry.state = breaker.record(entry.state, Ended("ok"), entry.second, count=entry.good)
             entry.good = 0
 
     def _put(self, key: Key, entry: Entry, state: Breaker) -> None:

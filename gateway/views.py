@@ -49,6 +49,7 @@ class _Choice(msgspec.Struct, gc=False):
     message: _Message | None = None
     text: Any = None  # completions
     finish_reason: Any = None
+    index: Any = None
     usage: Any = None  # Kimi: earendil-works/pi#2017
 
 
@@ -119,7 +120,7 @@ def _usual(answer: _Answer, choice: _Choice) -> Seen | None:
         return None
     shown = len(content)
     thoughts = len(thought)
-    return tuple.__new__(Seen, (shown + thoughts > 0, 1, "", None, False, None, shown, thoughts))
+    return tuple.__new__(Seen, (shown + thoughts > 0, 1, "", None, False, None, shown, thoughts, ()))
 
 
 def read_error(body: bytes) -> Refusal:
@@ -169,6 +170,7 @@ def _lenient(value: dict[str, Any]) -> _Answer:
                 message=_lenient_message(choice.get("message")),
                 text=choice.get("text"),
                 finish_reason=choice.get("finish_reason"),
+                index=choice.get("index"),
                 usage=choice.get("usage"),
             )
             for choice in _dicts(value.get("choices"))
@@ -194,10 +196,12 @@ def _view(answer: _Answer, body: bytes) -> Seen:
     useful = bool(answer.data)
     characters = reasoning = 0
     finish = ""
+    finished: list[int] = []
     choices = answer.choices or []
-    for choice in choices:
+    for position, choice in enumerate(choices):
         if isinstance(choice.finish_reason, str) and choice.finish_reason:
             finish = choice.finish_reason
+            finished.append(choice.index if isinstance(choice.index, int) else position)
         shown, thought, more = _measure(choice)
         characters += shown
         reasoning += thought
@@ -205,8 +209,10 @@ def _view(answer: _Answer, body: bytes) -> Seen:
     error = answer.error or None
     if error is None and not choices and not answer.data:
         error = _bare_error(body)
+    count = len(choices) or len(answer.data or ())
     return Seen(
-        useful, len(choices) or len(answer.data or ()), finish, _usage(answer), False, error, characters, reasoning
+        *(useful, count, finish, _usage(answer), False, error, characters, reasoning),
+        tuple(finished),
     )
 
 

@@ -48,9 +48,9 @@ def start(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
 def test_a_model_takes_its_limit_and_no_more() -> None:
     async def story() -> None:
         a, m = configured(2), model(2)
-        assert [await a.enter_model(m, wait=False) for _ in range(3)] == ["", "", "2 requests in flight, its limit"]
+        assert [await a.enter_model(m, 0.0) for _ in range(3)] == ["", "", "2 requests in flight, its limit"]
         a.leave_model("m")
-        assert await a.enter_model(m, wait=False) == ""
+        assert await a.enter_model(m, 0.0) == ""
 
     asyncio.run(story())
 
@@ -60,16 +60,16 @@ def test_where_nothing_else_remains_it_queues_first_come_first_served() -> None:
         a, m, came = configured(2), model(2), []
 
         async def one(number: int) -> None:
-            assert await a.enter_model(m, wait=True) == ""
+            assert await a.enter_model(m, 1.0) == ""
             came.append(number)
 
         await asyncio.gather(one(0), one(1))
         waiting = [start(one(number)) for number in (2, 3)]
         await turns()
         assert came == [0, 1]
-        assert await a.enter_model(m, wait=True) != ""  # the queue is as long as the limit, and full
+        assert await a.enter_model(m, 1.0) != ""  # the queue is as long as the limit, and full
         a.leave_model("m")
-        assert await a.enter_model(m, wait=False) != ""  # nobody overtakes the queue
+        assert await a.enter_model(m, 0.0) != ""  # nobody overtakes the queue
         await turns()
         assert came == [0, 1, 2]
         a.leave_model("m")
@@ -82,12 +82,12 @@ def test_where_nothing_else_remains_it_queues_first_come_first_served() -> None:
 def test_the_queue_is_short_in_time() -> None:
     async def story() -> None:
         a, m = configured(1), model(1)
-        await a.enter_model(m, wait=True)
+        await a.enter_model(m, 1.0)
         began = time.monotonic()
-        assert await a.enter_model(m, wait=True) != ""
+        assert await a.enter_model(m, 1.0) != ""
         assert 0.04 < time.monotonic() - began < 0.5
         a.leave_model("m")
-        assert await a.enter_model(m, wait=False) == ""  # whoever waited in vain left nothing behind
+        assert await a.enter_model(m, 0.0) == ""  # whoever waited in vain left nothing behind
 
     asyncio.run(story())
 
@@ -113,20 +113,20 @@ def test_the_limit_in_all_ends_in_an_honest_503() -> None:
 def test_a_reload_holds_at_once() -> None:
     async def story() -> None:
         a, m = configured(1), model(1)
-        await a.enter_model(m, wait=True)
-        queued = start(a.enter_model(m, wait=True))
+        await a.enter_model(m, 1.0)
+        queued = start(a.enter_model(m, 1.0))
         await turns()
         a.configure({"m": model(2)})
         assert await queued == ""  # a larger limit lets in who waits
         a.configure({"m": model(1)})
         a.leave_model("m")
-        assert await a.enter_model(m, wait=False) != ""  # a smaller one is obeyed as soon as it can be
+        assert await a.enter_model(m, 0.0) != ""  # a smaller one is obeyed as soon as it can be
         a.leave_model("m")
-        assert await a.enter_model(m, wait=False) == ""
+        assert await a.enter_model(m, 0.0) == ""
         a.configure({"m": model(None)})
-        assert [await a.enter_model(m, wait=False) for _ in range(9)] == [""] * 9
+        assert [await a.enter_model(m, 0.0) for _ in range(9)] == [""] * 9
         a.configure({"m": model(3)})  # what came in while there was no limit counts
-        assert await a.enter_model(m, wait=False) != ""
+        assert await a.enter_model(m, 0.0) != ""
 
     asyncio.run(story())
 
@@ -134,11 +134,11 @@ def test_a_reload_holds_at_once() -> None:
 def test_a_model_that_a_reload_removed_is_left_as_it_was_entered() -> None:
     async def story() -> None:
         a, m = configured(1), model(1)
-        await a.enter_model(m, wait=False)
+        await a.enter_model(m, 0.0)
         a.configure({})
         a.leave_model("m")
         a.configure({})
-        assert await a.enter_model(m, wait=False) == ""  # by a call of the old configuration
+        assert await a.enter_model(m, 0.0) == ""  # by a call of the old configuration
         a.leave_model("m")
 
     asyncio.run(story())
@@ -162,7 +162,7 @@ def test_no_place_is_lost_or_doubled(steps: list[tuple[int, int]], limit: int) -
         inside: list[asyncio.Task[str]] = []
         for what, which in steps:
             if what == 0:
-                tasks.append(start(a.enter_model(m, wait=which % 2 == 0)))
+                tasks.append(start(a.enter_model(m, 1.0 if which % 2 == 0 else 0.0)))
             elif what == 1 and tasks:
                 tasks[which % len(tasks)].cancel()
             elif what == 2 and inside:
@@ -178,8 +178,8 @@ def test_no_place_is_lost_or_doubled(steps: list[tuple[int, int]], limit: int) -
         ends = await asyncio.gather(*tasks, return_exceptions=True)
         for _ in range(len(inside) + ends.count("")):
             a.leave_model("m")
-        assert [await a.enter_model(m, wait=False) for _ in range(limit)] == [""] * limit
-        assert await a.enter_model(m, wait=False) != ""
+        assert [await a.enter_model(m, 0.0) for _ in range(limit)] == [""] * limit
+        assert await a.enter_model(m, 0.0) != ""
 
     asyncio.run(story())
 

@@ -26,7 +26,7 @@ LAYERS = (
     ("dispatch",),
     ("exchange",),
     ("charging",),
-    ("pace", "health", "sessions", "admission", "spending", "rates", "outputs"),
+    ("pace", "health", "sessions", "admission", "spending", "rates", "outputs", "client", "patience"),
     ("flight",),
     ("providers", "stores", "telemetry"),
     ("config",),
@@ -38,7 +38,7 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ENGINE = (
     *("engine", "dispatch", "charging", "exchange", "flight", "pace", "sessions", "admission", "spending", "rates"),
-    "outputs",
+    *("outputs", "client", "patience"),
 )
 SEAMS = {
     "gateway.providers.base",

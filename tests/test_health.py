@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.types import Config
-from gateway.core.breaker import Phase
+from gateway.core.breaker import Ended, Phase
 from gateway.core.routing import Rules
 from gateway.core.rules import Model, Replica, Route, Standing
 from gateway.health import Health, Watch
@@ -49,7 +49,7 @@ class Machine:
 
     def fail(self, model: str = "gpt", replica: str = "default", result: str = "connect", times: int = 5) -> None:
         for _ in range(times):
-            self.health.report(model, replica, result, None)
+            self.health.report(model, replica, Ended(result))
 
     def due(self) -> list[tuple[str, str]]:
         return [(due.key[0], due.provider) for due in self.health.due()]
@@ -61,8 +61,8 @@ def test_while_all_is_fine_there_is_nothing_to_see() -> None:
     for _ in range(100):
         machine.clock.now += 0.1
         assert machine.health.enter("gpt", "default") == ""
-        machine.health.report("gpt", "default", "ok", None)
-        machine.health.report("gpt", "default", "cancelled", None)
+        machine.health.report("gpt", "default", Ended("ok"))
+        machine.health.report("gpt", "default", Ended("cancelled"))
         assert machine.health.view() is view
     assert not view
     assert machine.told == []
@@ -81,9 +81,9 @@ def test_from_failure_to_recovery() -> None:
     assert health.view() == {("gpt", "default"): Standing()}
     assert health.enter("gpt", "default") == ""
     assert "half-open" in health.enter("gpt", "default")
-    health.report("gpt", "default", "cancelled", None)  # the trial's client hung up: the next may try
+    health.report("gpt", "default", Ended("cancelled"))  # the trial's client hung up: the next may try
     assert health.enter("gpt", "default") == ""
-    health.report("gpt", "default", "ok", None)
+    health.report("gpt", "default", Ended("ok"))
     assert health.view()["gpt", "default"].share == pytest.approx(0.1)
     clock.now += 5
     assert health.view()["gpt", "default"].share == pytest.approx(0.55)
@@ -95,10 +95,10 @@ def test_from_failure_to_recovery() -> None:
 def test_successes_that_were_only_counted_belong_to_the_error_rate() -> None:
     machine = Machine()
     for _ in range(11):
-        machine.health.report("gpt", "default", "ok", None)
+        machine.health.report("gpt", "default", Ended("ok"))
     for _ in range(10):
         machine.fail(times=1)
-        machine.health.report("gpt", "default", "ok", None)
+        machine.health.report("gpt", "default", Ended("ok"))
     assert machine.told == []
     machine.fail(times=11)
     assert machine.told == [("gpt", "default", "open")]
@@ -113,7 +113,7 @@ def test_breakers_belong_to_model_and_replica() -> None:
 
 def test_a_rest_leaves_the_breaker_alone() -> None:
     machine = Machine()
-    machine.health.report("gpt", "default", "rate_limited", 30.0)
+    machine.health.report("gpt", "default", Ended("rate_limited", 30.0))
     assert machine.health.view()["gpt", "default"].blocked == "rests for 30 s: rate limited (429)"
     machine.clock.now += 30
     assert machine.health.view() == {}
@@ -150,7 +150,7 @@ def test_what_is_probed_and_when() -> None:
     for replica in ("a:1", "b:1"):
         health.probed(("qwen", replica), alive=True)
     clock.now += 9
-    health.report("qwen", "a:1", "ok", None)
+    health.report("qwen", "a:1", Ended("ok"))
     clock.now += 1
     assert machine.due() == [("qwen", "vllm")]
     health.probed(("qwen", "b:1"), alive=False)
@@ -197,7 +197,7 @@ class Office(Machine):
         return [number for number, worker in self.workers.items() if not enter(worker)]
 
     async def succeed(self, number: int) -> None:
-        self.workers[number].report("gpt", "default", "relayed", None)
+        self.workers[number].report("gpt", "default", Ended("relayed"))
         await asyncio.sleep(2 * BATCH)
 
     def open_and_wait(self) -> None:
@@ -215,7 +215,7 @@ def test_one_workers_failures_keep_all_away() -> None:
     assert office.deliver() == 0
     for _ in range(5):
         assert enter(office.workers[0]) == ""
-        office.workers[0].report("gpt", "default", "connect", None)
+        office.workers[0].report("gpt", "default", Ended("connect"))
     assert office.deliver() == 2
     reason = "breaker open: 5 failures in a row, last connect"
     for worker in office.workers.values():
@@ -259,7 +259,7 @@ def test_a_taken_grant_is_not_taken_twice_by_news_that_is_late() -> None:
     worker = office.workers[0]
     assert enter(worker) == ""
     office.mail, late = [], office.mail
-    office.health.report("qwen", "a:1", "rate_limited", 9.0)  # something else to tell
+    office.health.report("qwen", "a:1", Ended("rate_limited", 9.0))  # something else to tell
     office.deliver()
     assert office.entered() == []
     assert worker.view()["gpt", "default"].blocked
@@ -292,21 +292,21 @@ def test_successes_go_up_in_batches() -> None:
     async def story() -> list[tuple[int, bytes]]:
         office = Office()
         for _ in range(3):
-            office.workers[0].report("gpt", "default", "ok", None)
-        office.workers[0].report("qwen", "a:1", "cancelled", None)
+            office.workers[0].report("gpt", "default", Ended("ok"))
+        office.workers[0].report("qwen", "a:1", Ended("cancelled"))
         assert office.mail == []
         await asyncio.sleep(2 * BATCH)
         mail = office.mail
         office.deliver()
         return mail
 
-    expected = b'[["gpt", "default", "ok", null, 3], ["qwen", "a:1", "cancelled", null, 1]]'
+    expected = b'[["gpt", "default", 3, "ok", null, Infinity], ["qwen", "a:1", 1, "cancelled", null, Infinity]]'
     assert asyncio.run(story()) == [(0, expected)]
 
 
 def test_a_rest_reaches_all_workers_and_stops_no_retry() -> None:
     office = Office()
-    office.workers[0].report("gpt", "default", "rate_limited", 30.0)
+    office.workers[0].report("gpt", "default", Ended("rate_limited", 30.0))
     office.deliver()
     assert office.workers[1].view()["gpt", "default"].blocked == "rests for 30 s: rate limited (429)"
     assert office.entered() == [0, 1]

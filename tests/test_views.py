@@ -13,6 +13,7 @@ from gateway.core.answers import Seen
 from gateway.core.failures import Refusal
 from gateway.views import read_answer, read_chunk, read_error
 
+FIRST = (0,)  # the first choice has finished
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 
@@ -37,9 +38,14 @@ CHUNKS: list[tuple[str, dict[str, Any], Seen]] = [
     ("the role and null", chunk({"role": "assistant", "content": None, "refusal": None}), Seen(False, 1)),
     ("an empty delta", chunk({}), Seen(False, 1)),
     ("a null delta", chunk(None), Seen(False, 1)),
-    ("the finish", chunk({}, "stop"), Seen(False, 1, "stop")),
+    ("the finish", chunk({}, "stop"), Seen(False, 1, "stop", finished=FIRST)),
     ("an empty finish", chunk({"content": "a"}, ""), Seen(True, 1, characters=1)),
-    ("text and finish", chunk({"content": "a"}, "length"), Seen(True, 1, "length", characters=1)),
+    (
+        "a finish of the second choice",
+        {"choices": [{"index": 1, "delta": {}, "finish_reason": "stop"}]},
+        Seen(False, 1, "stop", finished=(1,)),
+    ),
+    ("text and finish", chunk({"content": "a"}, "length"), Seen(True, 1, "length", characters=1, finished=FIRST)),
     ("reasoning_content", chunk({"reasoning_content": "hm", "content": None}), Seen(True, 1, reasoning_characters=2)),
     ("reasoning", chunk({"reasoning": "hm"}), Seen(True, 1, reasoning_characters=2)),
     (
@@ -62,7 +68,11 @@ CHUNKS: list[tuple[str, dict[str, Any], Seen]] = [
     ("empty parts", chunk({"content": [{"type": "text", "text": ""}]}), Seen(False, 1)),
     ("Mistral's thinking parts", chunk({"content": THOUGHT}), Seen(True, 1, reasoning_characters=3)),
     ("completions", {"choices": [{"index": 0, "text": "hi", "finish_reason": None}]}, Seen(True, 1, characters=2)),
-    ("completions, nothing", {"choices": [{"text": "", "finish_reason": "stop"}]}, Seen(False, 1, "stop")),
+    (
+        "completions, nothing",
+        {"choices": [{"text": "", "finish_reason": "stop"}]},
+        Seen(False, 1, "stop", finished=FIRST),
+    ),
     (
         "usage alone",
         {"id": "c1", "object": "x", "created": 1, "model": "m", "choices": [], "usage": USAGE},
@@ -79,7 +89,11 @@ CHUNKS: list[tuple[str, dict[str, Any], Seen]] = [
     ("no choices, no usage (Azure)", {"choices": [], "prompt_filter_results": [{}], "usage": None}, Seen()),
     ("usage in a chunk with text", chunk({"content": "a"}, usage=USAGE), Seen(True, 1, usage=USAGE, characters=1)),
     ("usage in the choice (Kimi)", {"choices": [{"delta": {}, "usage": USAGE}]}, Seen(False, 1, usage=USAGE)),
-    ("usage in x_groq", chunk({}, "stop", x_groq={"id": "r", "usage": USAGE}), Seen(False, 1, "stop", USAGE)),
+    (
+        "usage in x_groq",
+        chunk({}, "stop", x_groq={"id": "r", "usage": USAGE}),
+        Seen(False, 1, "stop", USAGE, finished=FIRST),
+    ),
     (
         "the same beside text",
         chunk({"content": "a"}, x_groq={"usage": USAGE}),
@@ -109,7 +123,7 @@ ODD_CHUNKS: list[tuple[str, dict[str, Any], Seen]] = [
     ("choices is an object", {"choices": {"0": 1}, "usage": USAGE}, Seen(usage=USAGE, usage_only=True)),
     ("choices is null", {"choices": None}, Seen()),
     ("a choice is null", {"choices": [None, {"delta": {"content": "a"}}]}, Seen(True, 1, characters=1)),
-    ("delta is text", {"choices": [{"delta": "a", "finish_reason": "stop"}]}, Seen(False, 1, "stop")),
+    ("delta is text", {"choices": [{"delta": "a", "finish_reason": "stop"}]}, Seen(False, 1, "stop", finished=FIRST)),
     ("content is an object", chunk({"content": {"x": 1}}), Seen(True, 1)),
     ("finish is a number", chunk({"content": "a"}, 7), Seen(True, 1, characters=1)),
     ("usage is text", chunk({"content": "a"}, usage="free"), Seen(True, 1, characters=1)),
@@ -130,21 +144,29 @@ ANSWERS: list[tuple[str, dict[str, Any], Seen]] = [
     (
         "chat",
         {"choices": [{"message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}], "usage": USAGE},
-        Seen(True, 1, "stop", USAGE, characters=5),
+        Seen(True, 1, "stop", USAGE, characters=5, finished=FIRST),
     ),
     (
         "a tool call with null content",
         {"choices": [{"message": {"content": None, "tool_calls": call("f", "{}")}, "finish_reason": "tool_calls"}]},
-        Seen(True, 1, "tool_calls", characters=3),
+        Seen(True, 1, "tool_calls", characters=3, finished=FIRST),
     ),
-    ("no content", {"choices": [{"message": {"content": ""}, "finish_reason": "stop"}]}, Seen(False, 1, "stop")),
+    (
+        "no content",
+        {"choices": [{"message": {"content": ""}, "finish_reason": "stop"}]},
+        Seen(False, 1, "stop", finished=FIRST),
+    ),
     (
         "two choices",
         {"choices": [{"message": {"content": "a"}}, {"message": {"content": "bc"}}]},
         Seen(True, 2, characters=3),
     ),
     ("a drawing", {"choices": [{"message": {"content": "", "images": [{"type": "image_url"}]}}]}, Seen(True, 1)),
-    ("completions", {"choices": [{"text": "hi", "finish_reason": "length"}]}, Seen(True, 1, "length", characters=2)),
+    (
+        "completions",
+        {"choices": [{"text": "hi", "finish_reason": "length"}]},
+        Seen(True, 1, "length", characters=2, finished=FIRST),
+    ),
     ("embeddings", {"object": "list", "data": [EMBEDDING, EMBEDDING], "usage": USAGE}, Seen(True, 2, usage=USAGE)),
     ("no embeddings", {"object": "list", "data": []}, Seen()),
     ("no choices", {"id": "x", "choices": []}, Seen()),

@@ -19,3 +19,4 @@ class Seen(NamedTuple):
     error: Any = None  # the `error` member, where it is not null
     characters: int = 0  # of visible output, for estimates
     reasoning_characters: int = 0
+    finished: tuple[int, ...] = ()  # indices of the choices that have a finish_reason

@@ -51,6 +51,14 @@ class Bucket(NamedTuple):
     bad: int
 
 
+class Ended(NamedTuple):
+    """How an attempt ended: `ok`, `relayed`, `cancelled` or a failure kind."""
+
+    result: str
+    retry_after: float | None = None  # seconds, as the upstream asked
+    began: float = math.inf  # when it asked to be let in
+
+
 class Breaker(NamedTuple):
     phase: Phase = Phase.CLOSED
     since: float = -math.inf  # when this phase began
@@ -59,6 +67,7 @@ class Breaker(NamedTuple):
     openings: int = 0  # with no steady time between them
     until: float = -math.inf  # open: when it is half-open by itself; half-open: when its trial lets others in
     why: str = ""  # it opened
+    answers: bool = False  # a probe was answered once: only then does silence mean anything
     misses: int = 0  # probes in a row that failed while it was closed
     rest: float = 0.0  # seconds, as the last 429 asked
     rests_until: float = -math.inf
@@ -84,28 +93,38 @@ def admit(state: Breaker, now: float) -> tuple[Breaker, str]:
     return state, _reason(state)
 
 
-def record(state: Breaker, result: str, now: float, *, retry_after: float | None = None, count: int = 1) -> Breaker:
-    """How attempts ended: `ok`, `relayed`, `cancelled` or a failure kind. `count`: successes at once.
+def record(state: Breaker, ended: Ended, now: float, *, count: int = 1) -> Breaker:
+    """How an attempt ended; `count`: so many successes at once.
 
-    What began before the breaker opened may end after it. While it is open that is no news. While it is half-open and
-    nobody is on trial, a failure is no news either.
+    What began before the breaker opened may end after it. While it is open that is no news. While it is half-open, only
+    a success is, unless it is the trial that ended.
     """
     state = tick(state, now)
+    result = ended.result
     if result in SUCCESSES:
         return _succeeded(state, now, count)
+    if state.phase is Phase.HALF_OPEN and ended.began < state.since:
+        return state
     if result in FAILURES:
         return _failed(state, result, now)
     if state.phase is Phase.HALF_OPEN:
         state = state._replace(until=-math.inf)  # the trial ended without a verdict: the next one may try
     if result == Kind.RATE_LIMITED:
-        rest = min(retry_after or 0.0, LONGEST_REST)
+        rest = min(ended.retry_after or 0.0, LONGEST_REST)
         if now + rest > state.rests_until:
             state = state._replace(rest=rest, rests_until=now + rest)
     return state
 
 
 def probed(state: Breaker, now: float, *, alive: bool) -> Breaker:
-    """What a probe says. It never closes a breaker: only a live request shows that a model answers."""
+    """What a probe says. It never closes a breaker: only a live request shows that a model answers.
+
+    Silence counts only against a replica that has answered a probe before: some servers know nothing but POST.
+    """
+    if alive and not state.answers:
+        state = state._replace(answers=True)
+    if not (alive or state.answers):
+        return state
     if state.phase is Phase.CLOSED:
         if alive:
             return state._replace(misses=0) if state.misses else state

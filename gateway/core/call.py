@@ -162,7 +162,12 @@ class Call:
     @property
     def ends_in_tool_result(self) -> bool:
         """Whether the last message has the role `tool` or `function` (an empty answer to it is not a failure)."""
-        return self._read_content().ends_in_tool_result
+        return self._read_content().last_role in ("tool", "function")
+
+    @property
+    def prefilled(self) -> bool:
+        """Whether the client itself has begun the answer, as its last message."""
+        return self._read_content().last_role == "assistant"
 
     @property
     def user(self) -> str:

@@ -34,7 +34,7 @@ class Content(NamedTuple):
     has: frozenset[str] = frozenset()  # of images, audio
     system_prompt: str = ""
     last_message: str = ""
-    ends_in_tool_result: bool = False
+    last_role: str = ""  # of the last message
     characters: int = 0
     tokens: int = 0  # known without counting characters: attachments, and input that is already tokens
     tied: bool = False  # the history holds tool calls or signed thinking, which another model could not go on with
@@ -67,9 +67,8 @@ def read_messages(messages: Sequence[Mapping[str, Any]]) -> Content:
         elif role != "assistant" or len(message) != _PLAIN or not isinstance(content, str):
             characters += _tool_call_characters(message.get("tool_calls"))
             tied = tied or _ties(message)
-    ends_in_tool_result = messages[-1].get("role") in ("tool", "function")
     return Content(
-        *(frozenset(has), "\n".join(system), text_of(last), ends_in_tool_result, characters),
+        *(frozenset(has), "\n".join(system), text_of(last), str(messages[-1].get("role", "")), characters),
         *(attachments * ATTACHMENT_TOKENS, tied, attachments, remote),
     )
 

@@ -3,7 +3,7 @@
 Another target that supports `prefill` gets the conversation plus what the client has already seen, as a trailing
 assistant message, and goes on from there. Its chunks continue the client's stream under the first id and model name.
 No text is trimmed or guessed. What cannot be told apart that way ends in an error instead: several choices, tools,
-JSON schemas, reasoning that had not finished.
+JSON schemas, reasoning that had not finished, an answer that the client itself had begun.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ KEPT = 4 * 1024 * 1024  # bytes of a stream that are kept for a continuation; a 
 # vLLM's flags for "go on with the last message" (docs.vllm.ai, OpenAI-compatible server, extra chat parameters).
 # llama.cpp does that of itself and ignores them; a model that refuses them says `drop`.
 _CONTINUE: Mapping[str, bytes] = {"continue_final_message": b"true", "add_generation_prompt": b"false"}
-_TEXT_ONLY = frozenset({"role", "content", "reasoning_content", "reasoning"})
+_REASONING = frozenset({"reasoning_content", "reasoning"})
+_TEXT_ONLY = _REASONING | {"role", "content"}
 
 
 class Partial(NamedTuple):
@@ -36,14 +37,19 @@ class Partial(NamedTuple):
 def may_resume(call: Call) -> bool:
     """Whether an answer to this call could be continued at all."""
     plain = call.endpoint is Endpoint.CHAT and call.stream and call.n == 1
-    return plain and call.has.isdisjoint({"tools", "json_schema", "audio"})
+    return plain and call.has.isdisjoint({"tools", "json_schema", "audio"}) and not call.prefilled
 
 
 def read_partial(passed: bytes, json: Json) -> Partial | None:
-    """What the events that reached the client hold; None where that is not visible text of one choice alone."""
+    """What the events that reached the client hold; None where that is not visible text of one choice alone.
+
+    Nor where reasoning came last, which may not have finished, or where there is nothing but white space: a message
+    without text is refused by some servers and dropped by others.
+    """
     framer = Framer()
     identity = ("", "")
     text: list[str] = []
+    thinks = False
     for event in framer.feed(passed):
         chunk = _chunk(event, json)
         if chunk is None:
@@ -55,7 +61,9 @@ def read_partial(passed: bytes, json: Json) -> Partial | None:
                 return None
             if piece:
                 text.append(piece)
-    return Partial(*identity, "".join(text), len(text)) if text else None
+            thinks = not piece and (thinks or _thinks(choice))
+    whole = "".join(text)
+    return Partial(*identity, whole, len(text)) if whole.strip() and not thinks else None
 
 
 def resumed(call: Call, partial: Partial) -> Call:
@@ -102,6 +110,11 @@ def _chunk(event: Event, json: Json) -> dict[str, Any] | None:
     except ValueError:
         return None
     return chunk if isinstance(chunk, dict) else None
+
+
+def _thinks(choice: dict[str, Any]) -> bool:
+    delta = choice.get("delta")
+    return isinstance(delta, dict) and any(delta.get(name) for name in _REASONING)
 
 
 def _text(choice: object) -> str | None:

@@ -125,6 +125,12 @@ def with_data(event: Event, data: bytes) -> bytes:
     return b"".join(lines)
 
 
+def closed(events: bytes) -> bytes:
+    """The same events; a last one that the end of its stream cut off from its blank line gets one."""
+    rest = events.rstrip(b"\r\n")
+    return events if not rest or _EVENT_END.search(events, len(rest)) else rest + b"\n\n"
+
+
 def _parse(raw: bytes, first: bool) -> Event:
     body = raw[len(_BOM) :] if first and raw.startswith(_BOM) else raw
     data: list[bytes] = []

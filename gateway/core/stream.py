@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.core.answers import Seen
 from gateway.core.failures import Kind, finish_is_broken, judge_end
-from gateway.core.sse import Event, Framer, with_data
+from gateway.core.sse import Event, Framer, closed, with_data
 
 _DONE = b"[DONE]"
 _ERROR_LIMIT = 200  # characters that are kept of an error that is not JSON
@@ -22,8 +22,9 @@ class StreamTap:
     """
 
     __slots__ = (
-        "_add_cost", "_framer", "_pass_errors", "_read_chunk", "_show_usage", "characters", "done", "dropped", "error",
-        "error_passed", "events", "finish", "reasoning_characters", "usage", "useful",
+        "_add_cost", "_choices", "_finished", "_framer", "_pass_errors", "_read_chunk", "_show_usage", "characters",
+        "done", "dropped", "error", "error_passed", "events", "finish", "over", "reasoning_characters", "usage",
+        "useful",
     )  # fmt: skip
 
     def __init__(
@@ -33,19 +34,23 @@ class StreamTap:
         show_usage: bool,
         add_cost: Callable[[bytes, dict[str, Any]], bytes],
         pass_errors: bool = True,
+        choices: int = 1,
     ) -> None:
         """`add_cost(data, usage)`: the event's data with `usage.cost` in it.
 
         `pass_errors`: an upstream's error event after content, or a finish that is an error, goes to the client; not
-        where the answer may go on.
+        where the answer may go on. `choices`: answers in the stream; each has a finish of its own.
         """
+        self._choices = choices
+        self._finished: set[int] = set()
         self._pass_errors = pass_errors
         self._read_chunk = read_chunk
         self._show_usage = show_usage
         self._add_cost = add_cost
         self._framer = Framer()
         self.useful = False  # the commit point: the first useful content was seen
-        self.finish = ""  # the last finish reason
+        self.finish = ""  # the last finish reason, once every choice has one
+        self.over = False  # it has, and no content came after it: what may still come is usage and [DONE]
         self.usage: dict[str, Any] | None = None  # the last that was reported; servers that report often report totals
         self.error: Any = None  # the error object, or a text where the event had none
         self.error_passed = False  # the client has been told: do not tell it again
@@ -60,8 +65,8 @@ class StreamTap:
         return self._pass_on(self._framer.feed(data))
 
     def end(self) -> bytes:
-        """The same, for what was left when the upstream ended."""
-        return self._pass_on(self._framer.end())
+        """The same, for what was left when the upstream ended. Whatever is sent after it begins a new event."""
+        return closed(self._pass_on(self._framer.end()))
 
     def _pass_on(self, events: list[Event]) -> bytes:
         if len(events) == 1:
@@ -82,15 +87,22 @@ class StreamTap:
             return self._take_error(raw, seen.error or _as_text(data))
         if seen.useful:
             self.useful = True
+            self.over = False
             self.characters += seen.characters
             self.reasoning_characters += seen.reasoning_characters
         if seen.usage is not None:
             self.usage = seen.usage
         if seen.finish:
-            self.finish = seen.finish
+            self._finish(seen)
             if not self._pass_errors and finish_is_broken(seen.finish):
                 return b""
         return raw if seen.usage is None else self._take_usage(event, seen.usage, hide=seen.usage_only)
+
+    def _finish(self, seen: Seen) -> None:
+        self._finished.update(seen.finished)
+        if len(self._finished) >= self._choices or finish_is_broken(seen.finish):
+            self.finish = seen.finish
+            self.over = True
 
     def _take_usage(self, event: Event, usage: dict[str, Any], *, hide: bool) -> bytes:
         if hide and not self._show_usage:

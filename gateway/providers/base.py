@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from gateway.core.answers import Seen
 from gateway.core.call import Call
 from gateway.core.rules import Target
 
+REFUSAL_LIMIT = 1024 * 1024  # bytes of the body of an error status that are read
+REFUSAL_SECONDS = 3.0  # and for how long: it follows the status at once, or never
+
 
 class Attempt(NamedTuple):
     call: Call
     target: Target
     cap: int | None = None  # tokens of output to ask for at most, where the client has set no cap
+    on_sending: Callable[[], None] = lambda: None  # called when the upstream may begin to work: until then it is free
 
 
 class Upstream(Protocol):

@@ -17,7 +17,7 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from gateway.errors import UpstreamFailure
@@ -71,20 +71,22 @@ class HttpClient:
         body: bytes,
         *,
         connect_timeout: float,
-        method: bytes = b"POST",
+        on_sending: Callable[[], None] = lambda: None,
     ) -> HttpResponse:
-        """Sends and returns once status and headers are there. `path` is appended to that of the base URL.
+        """Posts, and returns once status and headers are there. `path` is appended to that of the base URL.
 
         `connect_timeout`: seconds for DNS, TCP, TLS and sending the request; waiting for the answer has no limit here.
+        `on_sending`: called when there is a connection, before the first byte goes.
 
         Raises UpstreamFailure `connect` before the request was sent whole, `server_error` when the connection is lost
         before the answer, `malformed` when the answer is not HTTP; ValueError for a header with a line break.
         A connection from the pool that dies before the request was sent whole is replaced by a new one, once. After
         that it is a failure like any other: sending a POST twice is for the attempt loop to decide (RFC 9110, 9.2.2).
         """
-        head = self._head(method, path, headers, len(body))
+        head = self._head(b"POST", path, headers, len(body))
         connection = self._take()
         if connection is not None:
+            on_sending()
             response = HttpResponse(connection, reused=True)
             await self._exchange(response, connection, (head, body), connect_timeout)
             if response.started and response.sent:
@@ -93,7 +95,11 @@ class HttpClient:
             if response.sent:
                 self._mistrust()
                 raise self._failed(response)
-        return await self._request_anew(head, body, connect_timeout)
+        return await self._request_anew(head, body, connect_timeout, on_sending)
+
+    async def get(self, path: str, headers: Sequence[tuple[bytes, bytes]], *, connect_timeout: float) -> HttpResponse:
+        """Asks for `path`, on a connection of its own. Raises as `request`."""
+        return await self._request_anew(self._head(b"GET", path, headers, 0), b"", connect_timeout, lambda: None)
 
     async def close(self) -> None:
         """Closes every connection and returns when the sockets are gone."""
@@ -107,7 +113,9 @@ class HttpClient:
             self._all_closed = asyncio.get_running_loop().create_future()
             await self._all_closed
 
-    async def _request_anew(self, head: bytes, body: bytes, connect_timeout: float) -> HttpResponse:
+    async def _request_anew(
+        self, head: bytes, body: bytes, connect_timeout: float, on_sending: Callable[[], None]
+    ) -> HttpResponse:
         begun = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(connect_timeout):
@@ -115,6 +123,7 @@ class HttpClient:
         except TimeoutError:
             raise UpstreamFailure("connect", f"no connection within {connect_timeout:g} s") from None
         response = HttpResponse(connection, reused=False)
+        on_sending()
         left = connect_timeout - (asyncio.get_running_loop().time() - begun)
         await self._exchange(response, connection, (head, body), left)
         if response.started:

@@ -190,7 +190,7 @@ class LocalServer:
         try:
             while process.returncode is None:
                 with contextlib.suppress(UpstreamFailure):
-                    answer = await client.request("/health", [], b"", connect_timeout=1.0, method=b"GET")
+                    answer = await client.get("/health", [], connect_timeout=1.0)
                     answer.close()
                     if answer.status == 200:
                         return

@@ -11,12 +11,11 @@ from gateway.config.types import ProviderConfig
 from gateway.core.answers import Seen
 from gateway.core.call import Call, Endpoint, outgoing_body
 from gateway.errors import UpstreamFailure
-from gateway.providers.base import Attempt, Upstream
+from gateway.providers.base import REFUSAL_LIMIT, REFUSAL_SECONDS, Attempt, Upstream
 from gateway.providers.http import HttpClient
 from gateway.views import read_answer, read_chunk
 
 CONNECT_SECONDS = 10.0  # where a target names no limit
-REFUSAL_LIMIT = 1024 * 1024  # bytes of a 400 or 422 that are searched for `stream_options`
 MAX_IDLE = 256  # connections kept
 REMEMBERED = 1024  # upstream models; a wildcard entry lets clients choose the names
 PASSED_ON = frozenset({"openai-beta", "traceparent", "tracestate"})  # of the client's headers; and anthropic-*
@@ -78,7 +77,11 @@ class OpenAIProvider:
         if not asks or answer.status not in (400, 422):
             return answer
         try:
-            body = await answer.read(REFUSAL_LIMIT)
+            async with asyncio.timeout(REFUSAL_SECONDS):
+                body = await answer.read(REFUSAL_LIMIT)
+        except TimeoutError:
+            late = UpstreamFailure("malformed", f"the reason did not come within {REFUSAL_SECONDS:g} s")
+            return Held(answer.status, answer.headers, b"", late)
         except UpstreamFailure as failure:
             return Held(answer.status, answer.headers, b"", failure)
         finally:
@@ -97,20 +100,23 @@ class OpenAIProvider:
         return read_chunk(data)
 
     async def alive(self, timeout: float) -> bool:  # noqa: ASYNC109  # one number is the whole need
-        """Any answer below 500 to GET /models counts: not every server has the list, nor may every key see it."""
+        """Any answer below 500 to GET /models counts: not every server has the list, nor may every key see it.
+
+        So does a 501 or a 505, which say that the server knows no such request (RFC 9110, 15.6), not that it is ill.
+        """
         try:
             async with asyncio.timeout(timeout):
-                answer = await self._client.request("/models", self._plain, b"", connect_timeout=timeout, method=b"GET")
+                answer = await self._client.get("/models", self._plain, connect_timeout=timeout)
         except (UpstreamFailure, TimeoutError):
             return False
         answer.close()
-        return answer.status < 500
+        return answer.status < 500 or answer.status in (501, 505)
 
     async def close(self) -> None:
         await self._client.close()
 
     async def _send(self, attempt: Attempt, *, ask_usage: bool) -> Upstream:
-        call, target, cap = attempt
+        call, target, cap, on_sending = attempt
         model = target.model
         ours = model.set
         if cap is not None:
@@ -119,7 +125,8 @@ class OpenAIProvider:
         headers = self._headers(call)
         limit = target.timeouts.connect
         limit = CONNECT_SECONDS if limit is None else limit
-        return await self._client.request(call.endpoint.value, headers, body, connect_timeout=limit)
+        path = call.endpoint.value
+        return await self._client.request(path, headers, body, connect_timeout=limit, on_sending=on_sending)
 
     def _headers(self, call: Call) -> Sequence[Header]:
         """Ours, and the few of the client's that the contract lets through; a configured header wins."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from gateway.core.breaker import SUCCESSES, Phase
+from gateway.core.breaker import SUCCESSES, Ended, Phase
 from gateway.core.rules import Standing
 from gateway.health import Health, Key
 
@@ -53,18 +53,19 @@ class WorkerHealth:
         if phase == Phase.HALF_OPEN and self._clock() < ends:
             self._used[key] = number
             self._block(key)
-            self._pending.append([model, replica, TRIAL, None, 1])
+            self._pending.append([model, replica, 1, TRIAL])
             self._flush()
             return ""
         return self._standings[key].blocked or _TAKEN
 
-    def report(self, model: str, replica: str, result: str, retry_after: float | None) -> None:
+    def report(self, model: str, replica: str, ended: Ended) -> None:
         pending = self._pending
-        if pending and pending[-1][:3] == [model, replica, result] and result in SUCCESSES:
-            pending[-1][4] += 1
+        last = pending[-1] if pending else None
+        if last and ended.result in SUCCESSES and (last[0], last[1], last[3]) == (model, replica, ended.result):
+            last[2] += 1
         else:
-            pending.append([model, replica, result, retry_after, 1])
-        if result not in _WAITS:
+            pending.append([model, replica, 1, *ended])
+        if ended.result not in _WAITS:
             self._flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(BATCH, self._flush)
@@ -111,14 +112,14 @@ class HealthDesk:
 
     def take(self, worker: int, payload: bytes) -> None:
         """A worker's reports, in the order in which they came about."""
-        for model, replica, result, retry_after, count in json.loads(payload):
+        for model, replica, count, *ended in json.loads(payload):
             key = (model, replica)
-            if result == TRIAL:
+            if ended == [TRIAL]:
                 if self._health.phase(*key) is Phase.HALF_OPEN and not self._health.enter(*key):
                     self._holders[key] = worker
                 self._grants.pop(key, None)
                 continue
-            self._health.report(model, replica, result, retry_after, count)
+            self._health.report(model, replica, Ended(*ended), count)
             if self._holders.get(key) == worker:
                 del self._holders[key]
 
@@ -127,7 +128,7 @@ class HealthDesk:
         self._said.pop(worker, None)
         for key in [key for key, holder in self._holders.items() if holder == worker]:
             del self._holders[key]
-            self._health.report(*key, "cancelled", None)
+            self._health.report(*key, Ended("cancelled"))
         self._grants = {key: grant for key, grant in self._grants.items() if grant.worker != worker}
 
     def news(self, workers: Collection[int]) -> Iterable[tuple[int, bytes]]:

@@ -15,12 +15,14 @@ from gateway.core.breaker import (
     FINE,
     IN_A_ROW,
     LONGEST_PAUSE,
+    PAUSE,
     RAMP,
     STEADY,
     SUCCESSES,
     TRIAL,
     WINDOW,
     Breaker,
+    Ended,
     Phase,
 )
 from gateway.core.failures import Kind
@@ -33,7 +35,7 @@ NOW = 1000.0
 def after(*results: str, state: Breaker = FINE, gap: float = 0.0, start: float = NOW) -> Breaker:
     """The results one after another, `gap` seconds apart."""
     for number, result in enumerate(results):
-        state = breaker.record(state, result, start + number * gap)
+        state = breaker.record(state, Ended(result), start + number * gap)
     return state
 
 
@@ -113,7 +115,7 @@ def test_failures_in_a_row_have_no_limit_of_time_but_the_rate_has() -> None:
 def test_the_window_is_bounded() -> None:
     state = FINE
     for second in range(1000):
-        state = breaker.record(state, "ok", NOW + second, count=1_000_000)
+        state = breaker.record(state, Ended("ok"), NOW + second, count=1_000_000)
     assert len(state.window) == WINDOW
 
 
@@ -125,11 +127,11 @@ def test_the_pause_doubles_up_to_a_minute_and_starts_again_after_a_steady_time()
         now = state.until
         state, reason = breaker.admit(state, now)
         assert (state.phase, reason) == (HALF_OPEN, "")
-        state = breaker.record(state, "timeout", now)
+        state = breaker.record(state, Ended("timeout"), now)
         assert (state.phase, state.why) == (OPEN, "its trial failed: timeout")
     assert pauses == [5, 10, 20, 40, LONGEST_PAUSE, LONGEST_PAUSE]
     now = state.until
-    closed = breaker.record(breaker.admit(state, now)[0], "ok", now)
+    closed = breaker.record(breaker.admit(state, now)[0], Ended("ok"), now)
     soon = after(*["connect"] * 5, state=closed, start=now + STEADY - 1)
     late = after(*["connect"] * 5, state=closed, start=now + STEADY)
     assert soon.until - (now + STEADY - 1) == LONGEST_PAUSE
@@ -155,7 +157,7 @@ VERDICTS = [
 @pytest.mark.parametrize(("result", "phase"), VERDICTS)
 def test_the_trial_decides(result: str, phase: Phase) -> None:
     state, now = on_trial()
-    state = breaker.record(state, result, now + 1)
+    state = breaker.record(state, Ended(result), now + 1)
     assert state.phase is phase
     if phase is HALF_OPEN:
         assert breaker.admit(state, now + 1)[1] == ""
@@ -165,19 +167,19 @@ def test_a_trial_that_takes_long_keeps_others_out_for_a_minute_only() -> None:
     state, now = on_trial()
     assert breaker.admit(state, now + TRIAL - 1)[1] != ""
     assert breaker.admit(state, now + TRIAL)[1] == ""
-    assert breaker.record(state, "timeout", now + TRIAL + 1).phase is OPEN
+    assert breaker.record(state, Ended("timeout"), now + TRIAL + 1).phase is OPEN
 
 
 def test_what_began_before_it_opened_is_no_news() -> None:
     state = opened()
-    assert breaker.record(state, "ok", NOW + 1) == state
-    assert breaker.record(state, "timeout", NOW + 1) == state
-    assert breaker.record(half_open(), "timeout", NOW + 6).phase is HALF_OPEN
+    assert breaker.record(state, Ended("ok"), NOW + 1) == state
+    assert breaker.record(state, Ended("timeout"), NOW + 1) == state
+    assert breaker.record(half_open(), Ended("timeout"), NOW + 6).phase is HALF_OPEN
 
 
 def test_slow_start() -> None:
     state, now = on_trial()
-    state = breaker.record(state, "ok", now)
+    state = breaker.record(state, Ended("ok"), now)
     shares = [breaker.share(state, now + seconds) for seconds in (0, 5, RAMP, 100)]
     assert shares == pytest.approx([0.1, 0.55, 1.0, 1.0])
     assert breaker.standing(state, now) == ("", 0.1, 0.0)
@@ -188,7 +190,7 @@ def test_slow_start() -> None:
 @pytest.mark.parametrize(("asked", "rest"), [(None, 0.0), (30.0, 30.0), (3600.0, 60.0), (0.0, 0.0)])
 def test_a_429_is_a_rest_and_no_mark(asked: float | None, rest: float) -> None:
     before = after("connect", "connect")
-    state = breaker.record(before, "rate_limited", NOW, retry_after=asked)
+    state = breaker.record(before, Ended("rate_limited", asked), NOW)
     assert state._replace(rest=0.0, rests_until=-math.inf) == before
     standing = breaker.standing(state, NOW)
     assert (standing.retry_after if standing is not None else 0.0) == rest
@@ -197,28 +199,50 @@ def test_a_429_is_a_rest_and_no_mark(asked: float | None, rest: float) -> None:
 
 
 def test_a_shorter_rest_does_not_end_a_longer_one() -> None:
-    state = breaker.record(FINE, "rate_limited", NOW, retry_after=30.0)
-    assert breaker.record(state, "rate_limited", NOW + 1, retry_after=1.0) == state
+    state = breaker.record(FINE, Ended("rate_limited", 30.0), NOW)
+    assert breaker.record(state, Ended("rate_limited", 1.0), NOW + 1) == state
 
 
 def test_probes() -> None:
     assert breaker.probed(opened(), NOW + 1, alive=True).phase is HALF_OPEN
-    dead = opened()
+    dead = opened()._replace(answers=True)
     for second in range(1, 100):  # nobody pays for what is known to be dead
         dead = breaker.tick(breaker.probed(dead, NOW + second, alive=False), NOW + second + 2)
         assert dead.phase is OPEN
     assert breaker.tick(dead, NOW + 200).phase is HALF_OPEN  # no word of any probe
     trial, now = on_trial()
     assert breaker.probed(trial, now, alive=False) == trial
-    assert breaker.probed(half_open(), NOW + 5, alive=False).until == NOW + 10  # no doubling: it cost nobody anything
-    assert breaker.probed(half_open(), NOW + 5, alive=True) == half_open()
+    ready = half_open()._replace(answers=True)
+    assert breaker.probed(ready, NOW + 5, alive=False).until == NOW + 10  # no doubling: it cost nobody anything
+    assert breaker.probed(ready, NOW + 5, alive=True) == ready
+
+
+def test_silence_of_a_server_that_never_answered_a_probe_says_nothing() -> None:
+    """It may know nothing but POST: it is judged by live requests alone, and comes back by them."""
+    for state in (FINE, opened(), half_open()):
+        assert breaker.probed(state, NOW + 1, alive=False) == state
+    state = opened()
+    for second in range(1, 6):
+        state = breaker.probed(state, NOW + second, alive=False)
+    assert breaker.tick(state, NOW + PAUSE + 1).phase is HALF_OPEN
+
+
+@pytest.mark.parametrize("result", ["cancelled", "connect", "rate_limited"])
+def test_what_began_before_a_trial_is_not_its_end(result: str) -> None:
+    """Only one is on trial: an old stream whose client hangs up lets nobody in, and its failure condemns nobody."""
+    trial, now = on_trial()
+    old = breaker.record(trial, Ended(result, began=NOW - 60), now + 1)
+    assert breaker.admit(old, now + 2)[1] == "breaker half-open: its trial is under way"
+    assert breaker.record(trial, Ended("connect", began=now), now + 1).phase is OPEN
+    assert breaker.record(trial, Ended("ok", began=NOW - 60), now + 1).phase is CLOSED
 
 
 def test_probes_of_what_nobody_uses() -> None:
-    missed = breaker.probed(FINE, NOW, alive=False)
-    assert missed.phase is CLOSED
-    assert breaker.probed(missed, NOW, alive=True) == FINE
-    assert breaker.record(missed, "ok", NOW).misses == 0
+    known = breaker.probed(FINE, NOW, alive=True)
+    missed = breaker.probed(known, NOW, alive=False)
+    assert (missed.phase, missed.misses) == (CLOSED, 1)
+    assert breaker.probed(missed, NOW, alive=True) == known
+    assert breaker.record(missed, Ended("ok"), NOW).misses == 0
     state = breaker.probed(missed, NOW, alive=False)
     assert (state.phase, state.why) == (OPEN, "2 probes without an answer")
 
@@ -228,7 +252,7 @@ def test_probes_of_a_server_that_answers_them_and_nothing_else_grow_rare() -> No
     for _ in range(5):
         gaps.append(breaker.probe_gap(state))
         state = breaker.probed(state, NOW, alive=True)
-        state = breaker.record(breaker.admit(state, NOW)[0], "malformed", NOW)
+        state = breaker.record(breaker.admit(state, NOW)[0], Ended("malformed"), NOW)
     assert gaps == [1, 2, 4, 8, 12]
 
 
@@ -250,7 +274,7 @@ def test_never_two_on_trial_and_it_always_recovers(steps: list[tuple[str, str, f
             assert (state.phase is OPEN) <= bool(reason)
         elif what == "end":
             if state.phase is not HALF_OPEN or not math.isnan(trial_since):
-                state, trial_since = breaker.record(state, result, now), math.nan
+                state, trial_since = breaker.record(state, Ended(result), now), math.nan
         else:
             state = breaker.probed(state, now, alive=what == "probe")
         states.append(state)
@@ -262,7 +286,7 @@ def test_never_two_on_trial_and_it_always_recovers(steps: list[tuple[str, str, f
     now += 2 * LONGEST_PAUSE  # what is left of any pause or trial
     state, reason = breaker.admit(state, now)
     assert reason == ""
-    state = breaker.record(state, "ok", now)
+    state = breaker.record(state, Ended("ok"), now)
     assert state.phase is CLOSED
     assert breaker.standing(state, now + LONGEST_PAUSE) is None
 

@@ -1,0 +1,33 @@
+"""The caller's side of a call: what may be told to a client, whatever its dialect."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gateway.errors import GatewayError
+from gateway.flight import Flight, Header, Refusal, latin
+
+EVENT_STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+
+
+class Client(Protocol):
+    """The caller's side of a call, in its own dialect. `start` is called at most once."""
+
+    async def start(self, status: int, headers: list[Header]) -> None: ...
+
+    async def send(self, body: bytes, *, more: bool) -> None:
+        """Returns when there is room for more: a slow reader holds the upstream back."""
+
+    async def fail(self, error: GatewayError, headers: list[Header]) -> None:
+        """Answers with the error in the client's dialect; inside a stream that has begun, as its last event."""
+
+
+async def relay(flight: Flight, client: Client, refusal: Refusal) -> None:
+    """Gives the client the upstream's own refusal, byte for byte."""
+    flight.outcome, flight.status = "client_error" if refusal.status >= 400 else "ok", refusal.status
+    await client.start(refusal.status, flight.headers() + content(refusal.content_type, refusal.body))
+    await client.send(refusal.body, more=False)
+
+
+def content(content_type: str, body: bytes) -> list[Header]:
+    return [(b"content-type", latin(content_type or "application/json")), (b"content-length", b"%d" % len(body))]

@@ -155,14 +155,15 @@ class Exchange:
         kind = judge_refusal(upstream.status, upstream.headers, reason)
         if kind is None and self.committed:
             kind = Kind.MALFORMED  # the client is in the middle of an answer: nothing can be relayed any more
-        self.flight.refusal = Refusal(upstream.status, upstream.headers.get("content-type", "application/json"), body)
+        refusal = Refusal(upstream.status, upstream.headers.get("content-type", "application/json"), body)
+        self.flight.refusal = refusal
         if kind is not None:
             return self._failed(kind, f"{upstream.status}: {reason.message}")
         if self._race is not None and self.reason == HEDGE:
             await self._race.first_over.wait()  # a refusal is no answer to be faster with
         self._claim()
         self._end("relayed")
-        await relay(self.flight, self.client, self.flight.refusal)
+        await relay(self.flight, self.client, refusal)
         return None
 
     async def _reason(self, upstream: Upstream) -> bytes:

@@ -80,13 +80,14 @@ def _base(received: Received, kind: str) -> dict[str, Any]:
     }
 
 
-def _delta(received: Received, delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+def chunk(received: Received, delta: dict[str, Any], finish: str | None = None, index: int = 0, **more: Any) -> bytes:
+    """One chunk of a chat stream, as an event."""
+    choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
     return event({**_base(received, "chat.completion.chunk"), "choices": [choice], **more})
 
 
 def role(received: Received) -> bytes:
-    return _delta(received, {"role": "assistant", "content": ""})
+    return chunk(received, {"role": "assistant", "content": ""})
 
 
 def body_of(received: Received, text: str, usage: dict[str, Any] | None, extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def _good_stream(received: Received, answer: Answer, reported: dict[str, Any]) -
     for index, word in enumerate(answer.text.split(" ")):
         piece = word if index == 0 else f" {word}"
         if chat:
-            yield _delta(received, {"content": piece, **(answer.extra if index == 0 else {})})
+            yield chunk(received, {"content": piece, **(answer.extra if index == 0 else {})})
         else:
             choice = {"index": 0, "text": piece, "logprobs": None, "finish_reason": None}
             yield event({**base, "choices": [choice]})
@@ -254,7 +255,7 @@ def words_then(ending: Sequence[Step], words: int = 2) -> Reply:
     def reply(received: Received) -> Iterator[Step]:
         yield stream_head() + role(received)
         for index in range(words):
-            yield _delta(received, {"content": f"word{index} "})
+            yield chunk(received, {"content": f"word{index} "})
         yield from ending
 
     return reply
@@ -279,8 +280,8 @@ def tool_call() -> Reply:
     def reply(received: Received) -> Iterator[Step]:
         yield Tokens().billed(received.model)
         if received.stream:
-            yield stream_head() + _delta(received, {"role": "assistant", "content": None, "tool_calls": [call]})
-            yield _delta(received, {}, "tool_calls")
+            yield stream_head() + chunk(received, {"role": "assistant", "content": None, "tool_calls": [call]})
+            yield chunk(received, {}, "tool_calls")
             if received.wants_usage:
                 yield event({**_base(received, "chat.completion.chunk"), "choices": [], "usage": Tokens().reported()})
             yield DONE + END
@@ -314,10 +315,10 @@ def with_bad_line() -> Reply:
 
     def reply(received: Received) -> Iterator[Step]:
         yield Tokens().billed(received.model)
-        yield stream_head() + role(received) + _delta(received, {"content": "good"})
+        yield stream_head() + role(received) + chunk(received, {"content": "good"})
         yield chunked(b"data: {not json\n\n")
         yield chunked(b": a comment\n\n") + chunked(b"event: vendor.ping\ndata: {}\n\n")
-        yield _delta(received, {}, "stop", usage=Tokens().reported()) + DONE + END
+        yield chunk(received, {}, "stop", usage=Tokens().reported()) + DONE + END
 
     return reply
 

@@ -216,7 +216,6 @@ class Exchange:
         try:
             while not tap.done and tap.error is None:
                 data = await (self._after_finish(upstream, timer) if tap.over else upstream.chunk())
-                events = tap.events
                 out = tap.feed(data) if data else tap.end()
                 if not self.committed:
                     held += out
@@ -229,8 +228,7 @@ class Exchange:
                 if self.committed:
                     if out:
                         await self._pass_on(out)
-                    if tap.events != events:  # comments are no sign that an answer goes on
-                        self._expect_more(timer)
+                    self._expect_more(timer)  # after a comment too: servers send them while they think
                 if not data:
                     break
         finally:

@@ -12,25 +12,16 @@ from hypothesis import strategies as st
 from gateway import sessions as module
 from gateway.core.call import Call, Endpoint, Principal, parse
 from gateway.core.replicas import favourite
-from gateway.core.routing import Candidate, Model, Plan, Route, Rules, Signals, plan
-from gateway.core.rules import Replica, Target
+from gateway.core.routing import Candidate, Plan, Route, Rules, Signals, plan
+from gateway.core.rules import Target
 from gateway.core.tasks import Task
 from gateway.sessions import IDLE, MOST, TELL_AGAIN, Sessions
 from gateway.wire import CODEC
+from tests.core.models import MODELS, PAIR
 
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
 CALLED = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function", "function": {}}]}
 CALLER = Principal("caller")
-PAIR = (Replica("x", 1.0, "two@x"), Replica("y", 1.0, "two@y"))
-MODELS = {
-    model.name: model
-    for model in (
-        Model("a", "p", "A"),
-        Model("b", "p", "B"),
-        Model("thinks", "p", "T", supports=frozenset({"tools", "reasoning"})),
-        Model("two", "p", "W", replicas=PAIR),
-    )
-}
 LISTED = Route("listed", (Candidate("a"), Candidate("b")))
 STICKY = Route("sticky", (Candidate("a"), Candidate("b")), sticky=True)
 DRAWN = Route("drawn", (Candidate("a"), Candidate("b")), order="weighted")

@@ -337,3 +337,62 @@ def test_budgets(what: str, history: list[Past], expected: Step | tuple[int, str
         assert "not tried: budget team: too little is left" in found.message
     else:
         assert found == expected
+
+
+# --- any route: replicas, targets that cannot continue, answers that break off, targets that were not even tried
+
+ROUTES = st.lists(st.tuples(st.sampled_from("ABC"), st.booleans()), min_size=1, max_size=5)  # model, supports prefill
+Broken = tuple[Kind, bool, bool, bool]
+BREAKS = st.tuples(
+    st.sampled_from(Kind),
+    st.booleans(),  # committed
+    st.booleans(),  # resumable
+    st.integers(0, 3).map(lambda dice: dice == 0),  # skipped
+)
+
+
+def route_of(targets: list[tuple[str, bool]], **changes: object) -> Plan:
+    made = tuple(
+        Target(
+            Model(name, "p", name, supports=PREFILL if able else frozenset()),
+            *(name, None, Timeouts()),
+            fallback=index > 0,
+            why="",
+        )
+        for index, (name, able) in enumerate(targets)
+    )
+    return plan(1, mid_stream="continue", **changes)._replace(targets=made)
+
+
+@settings(deadline=None)
+@given(ROUTES, st.integers(0, 3), st.integers(1, 8), st.booleans(), st.lists(BREAKS, min_size=20, max_size=20))
+def test_any_history_of_a_route_that_continues_ends(
+    targets: list[tuple[str, bool]],
+    retries: int,
+    most: int,
+    no_fallback: bool,
+    ends: list[Broken],
+) -> None:
+    route = route_of(targets, retries=retries, max_attempts=most, fallback_on=frozenset(Kind))
+    history: list[Past] = []
+    while not isinstance(move := step(route, *history, no_fallback=no_fallback), Fail):
+        assert not isinstance(move, Wait)
+        last = history[-1] if history else None
+        name = targets[move.target][0]
+        assert sum(not past.skipped for past in history) < most
+        assert name == targets[0][0] or not no_fallback
+        begun = last is not None and last.committed
+        assert isinstance(move, Continue) == begun, "what the client has begun to read is never begun anew"
+        if begun:
+            assert last is not None
+            assert last.resumable
+            assert targets[move.target][1]
+        tried = [past for past in history if past.target == move.target]
+        assert len(tried) <= retries
+        assert not any(past.skipped for past in tried), "what was not tried is not retried"
+        assert not (begun and tried), "an answer is never continued where it broke off"
+        kind, committed, resumable, skipped = ends[len(history)]
+        committed = begun or (committed and not skipped)
+        why = "breaker open" if skipped else ""
+        history.append(failed(kind, move.target, committed=committed, resumable=committed and resumable, skipped=why))
+    assert len(history) <= most + len(targets)

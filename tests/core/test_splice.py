@@ -153,15 +153,7 @@ def test_utf8_is_checked_across_the_pieces() -> None:
         (b'{"usage":{},"usage":{}}', b'{"usage":{},"usage":{}}'),
         (b'{"usage":{"a":1,"a":2}}', b'{"usage":{"a":1,"a":2}}'),
         (b"<html>", b"<html>"),
-    ],
-)
-def test_add_cost(body: bytes, expected: bytes) -> None:
-    assert splice.add_cost(body, CODEC, 1500) == expected
-
-
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
+        # into a choice only where the top level has no usage
         (b'{"choices":[{"usage": {"a":1}}]}', b'{"choices":[{"usage": {"a":1,"cost":0.0000015}}]}'),
         (b'{"choices":[{"usage":{"d":{"x":"}"}}}]}', b'{"choices":[{"usage":{"d":{"x":"}"},"cost":0.0000015}}]}'),
         (b'{"choices":["\\"usage\\":",{"usage":{}}]}', b'{"choices":["\\"usage\\":",{"usage":{"cost":0.0000015}}]}'),
@@ -171,5 +163,5 @@ def test_add_cost(body: bytes, expected: bytes) -> None:
         (b'{"usage":"much","n":{"usage":{}}}', b'{"usage":"much","n":{"usage":{}}}'),
     ],
 )
-def test_the_cost_goes_into_a_choice_only_where_the_top_level_has_no_usage(body: bytes, expected: bytes) -> None:
+def test_add_cost(body: bytes, expected: bytes) -> None:
     assert splice.add_cost(body, CODEC, 1500) == expected

@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.call import Call, Endpoint, Principal, parse
-from gateway.core.routing import Candidate, Model, Plan, Route, Rules, Signals, plan
-from gateway.core.rules import Replica, Standing
+from gateway.core.routing import Candidate, Plan, Route, Rules, Signals, plan
+from gateway.core.rules import Standing
 from gateway.core.sticky import conversation_key, must_stick, roll_of, session_key
 from gateway.core.tasks import Task
 from gateway.wire import CODEC
+
+from .models import MODELS
 
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
 SYSTEM = {"role": "system", "content": "You help."}
@@ -121,16 +123,6 @@ def test_keys_tell_callers_and_routes_apart() -> None:
     assert {len(key) for key in keys} == {16}
 
 
-TWO = (Replica("x", 1.0, "m@x"), Replica("y", 1.0, "m@y"))
-MODELS = {
-    model.name: model
-    for model in (
-        Model("a", "p", "A"),
-        Model("b", "p", "B"),
-        Model("thinks", "p", "T", supports=frozenset({"tools", "reasoning"})),
-        Model("two", "p", "W", replicas=TWO),
-    )
-}
 CALLER = Principal("caller")
 
 

@@ -32,8 +32,9 @@ routes:
   - {name: plain, match: {model: plain}, use: [a], fallback: [b]}
   - {name: goes-on, match: {model: goes-on}, use: [a], fallback: [b], mid_stream: continue}
   - {name: brief, match: {model: brief}, use: [a], timeout: {total: 1s}}
-  - {name: pinged, match: {model: pinged}, use: [a], timeout: {idle: 300ms, total: 5s}}
+  - {name: pinged, match: {model: pinged}, use: [a], timeout: {idle: 300ms, total: 1s}}
   - {name: hedged, match: {model: hedged}, use: [a], fallback: [b], hedge: {after: 100ms}}
+  - {name: roomy, match: {model: roomy}, use: [one], fallback: [b]}
   - {name: tight, match: {model: tight}, use: [late], fallback: [spare], timeout: {attempt: 280ms, total: 300ms}}
   - {name: hasty, match: {model: hasty}, use: [dead], timeout: {total: 100ms}}
 """
@@ -144,12 +145,13 @@ def test_the_end_of_time_does_not_make_it_less(gateway: Gateway, upstream: Upstr
 # Signs of life
 
 
-def test_comments_are_none(gateway: Gateway, upstream: Upstream) -> None:
-    pings = [step for _ in range(20) for step in (0.1, replies.chunked(b": ping\n\n"))]
+def test_comments_are_some_until_the_total_limit(gateway: Gateway, upstream: Upstream) -> None:
+    """Servers send them while they think (`tests/faults/test_positives.py`); for ever they do not help."""
+    pings = [step for _ in range(30) for step in (0.1, replies.chunked(b": ping\n\n"))]
     upstream.script("a-up", stream(HELLO, *pings))
     began = time.monotonic()
-    assert "no next chunk within" in gateway.chat("pinged", stream=True).text
-    assert time.monotonic() - began < 1.0
+    assert "within 1 s" in gateway.chat("pinged", stream=True).text
+    assert 0.9 < time.monotonic() - began < 1.5
 
 
 def test_comments_without_end_are_not_kept(gateway: Gateway, upstream: Upstream) -> None:
@@ -208,6 +210,31 @@ def test_a_refusal_does_not_beat_an_answer(gateway: Gateway, upstream: Upstream)
     upstream.script("a-up", replies.after(0.3, replies.status(500)))
     upstream.script("b-up", replies.status(400))
     assert gateway.chat("hedged").status_code == 400, "with nobody left to wait for, it is the last word"
+
+
+def test_a_race_that_the_first_wins(gateway: Gateway, upstream: Upstream) -> None:
+    """The row names who answered, and the loser ends when the race is decided, not when the answer ends."""
+    for _ in range(21):
+        gateway.chat("hedged", stream=True)
+    upstream.script("a-up", stream(0.3, HELLO, 1.0, finish(), DONE, END))
+    upstream.script("b-up", replies.hang())
+    began = time.monotonic()
+    answer, row, _ = story(gateway, "hedged", stream=True)
+    assert (answer.headers["x-gateway-model"], row["model"], row["outcome"]) == ("a", "a", "ok")
+    (loser,) = upstream.seen("b-up")
+    assert loser.gone.wait(1)
+    assert loser.gone_at - began < 0.8
+
+
+def test_whoever_wants_no_fallback_waits_for_a_place(gateway: Gateway, upstream: Upstream) -> None:
+    upstream.script("one-up", replies.after(0.4, replies.ok()))
+    first = threading.Thread(target=gateway.chat, args=("roomy",))
+    first.start()
+    until("the first is there", lambda: upstream.seen("one-up"))
+    assert gateway.chat("roomy").headers["x-gateway-model"] == "b"
+    answer = gateway.chat("roomy", headers={"x-gateway-no-fallback": "true"})
+    assert (answer.status_code, answer.headers["x-gateway-model"]) == (200, "one")
+    first.join()
 
 
 def test_a_refusal_whose_reason_does_not_come(gateway: Gateway, upstream: Upstream) -> None:

@@ -184,3 +184,11 @@ def test_check_and_explanations_show_them(gateway: Gateway, pair: Pair) -> None:
     targets = answer.json()["targets"]
     assert sorted(target["replica"] for target in targets) == sorted(names)
     assert targets[0]["why"] == f"listed 1st, replica {targets[0]['replica']}: favourite of this conversation"
+
+
+def test_attempts_name_their_replica(gateway: Gateway, pair: Pair) -> None:
+    at = served_by(pair, gateway, session="named")
+    answer = ask(gateway, "x", session="named")
+    name = answer.headers["x-request-id"]
+    (attempt,) = until("its row", lambda: gateway.rows("SELECT replica FROM attempts WHERE request_id = ?", name))
+    assert attempt["replica"] == f"127.0.0.1:{pair[at].port}"

@@ -18,6 +18,7 @@ ANSWERS: list[tuple[str, Reply, bool]] = [
     ("no such list", replies.status(404), True),
     ("a key that is not let in", replies.status(401), True),
     ("too many requests", replies.rate_limited("9"), True),
+    ("nothing but POST", replies.status(501), True),
     ("a server in trouble", replies.status(500), False),
     ("a server that is loading", replies.status(503), False),
     ("silence", replies.hang(), False),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
 from hypothesis import strategies as st
 
 from gateway.core.failures import Kind
 from gateway.core.record import AttemptRecord, Record
 from gateway.core.usage import Usage
+from gateway.stores.sqlite import SqliteLedger
 
 USAGE = Usage(input=100, cached_input=20, cache_write=3, output=50, reasoning=7)
 ATTEMPT = AttemptRecord(
@@ -135,3 +140,15 @@ records = st.builds(
     config_hash=st.text("0123456789abcdef", min_size=12, max_size=12),
     attempts=st.lists(attempts, max_size=3).map(tuple),
 ).map(_with_its_cost)
+
+
+def keep(put: Iterable[Record], path: Path) -> None:
+    """Writes them into a ledger at `path`."""
+
+    async def story() -> None:
+        ledger = SqliteLedger(path, batch_seconds=0)
+        for made in put:
+            ledger.put(made)
+        await ledger.close()
+
+    asyncio.run(story())

@@ -27,7 +27,7 @@ from gateway.stores.columns import ATTEMPT_COLUMNS, REQUEST_COLUMNS, TEXT_OR_NUL
 from gateway.stores.reader import PAGE, read_requests, sums
 from gateway.stores.schema import MIGRATIONS, connect
 from gateway.stores.sqlite import SqliteLedger
-from tests.stores.records import ATTEMPT, record, records
+from tests.stores.records import ATTEMPT, keep, record, records
 
 MICROS = 1_790_000_000_250_000  # when `record` starts
 ROOT = Path(__file__).parents[2]
@@ -66,14 +66,7 @@ class Impatient(SqliteLedger):
 def test_every_field_comes_back(put: list[Record]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "gateway.db"
-
-        async def story() -> None:
-            ledger = SqliteLedger(path, batch_seconds=0)
-            for made in put:
-                ledger.put(made)
-            await ledger.close()
-
-        run(story())
+        keep(put, path)
         expected = sorted(put, key=lambda made: (made.started, made.id))
         assert list(read_requests(path, attempts=True)) == expected
         assert list(read_requests(path)) == [made._replace(attempts=()) for made in expected]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import shutil
 import subprocess
@@ -27,7 +26,6 @@ from gateway.core.routing import Candidate, Match, Model, Route, Rules
 from gateway.core.tasks import TaskRule
 from gateway.core.usage import Usage
 from gateway.stores.reader import sums
-from gateway.stores.sqlite import SqliteLedger
 from gateway.telemetry.events import (
     BreakerChanged,
     ConfigReloaded,
@@ -40,7 +38,7 @@ from gateway.telemetry.events import (
 from gateway.telemetry.families import FAMILIES
 from gateway.telemetry.labels import MOST_COMBINATIONS, LabelSets
 from gateway.telemetry.metrics import Metrics
-from tests.stores.records import ATTEMPT, record, records
+from tests.stores.records import ATTEMPT, keep, record, records
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -204,14 +202,7 @@ def seen(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], list[int]]:
 def against_the_ledger(put: list[Record], found: Mapping[tuple[str, frozenset[tuple[str, str]]], int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "gateway.db"
-
-        async def story() -> None:
-            ledger = SqliteLedger(path, batch_seconds=0)
-            for made in put:
-                ledger.put(made)
-            await ledger.close()
-
-        asyncio.run(story())
+        keep(put, path)
         kept = sums(path)
     total: Counter[str] = Counter()
     for (name, labels), count in found.items():

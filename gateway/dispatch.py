@@ -23,6 +23,7 @@ from gateway.health import Watch
 from gateway.outputs import Outputs
 from gateway.pace import Pace
 from gateway.providers.base import Provider
+from gateway.rates import Rates
 from gateway.sessions import Sessions
 from gateway.spending import Spending
 from gateway.telemetry.events import Event, RequestEnded, RequestStarted
@@ -40,6 +41,7 @@ class Shared(NamedTuple):
     sessions: Sessions
     spending: Spending
     outputs: Outputs
+    rates: Rates
 
 
 class Dispatcher:

@@ -19,6 +19,7 @@ from gateway.core.attempts import Continue, Fail, Try, Wait, next_step
 from gateway.core.call import Call, Principal
 from gateway.core.explain import explain
 from gateway.core.failures import Kind
+from gateway.core.limits import touched
 from gateway.core.routing import Plan, Signals
 from gateway.core.routing import plan as plan_for
 from gateway.core.tasks import classify
@@ -26,6 +27,7 @@ from gateway.dispatch import Dispatcher, Shared
 from gateway.errors import GatewayError, Overloaded, QuotaExceeded, RequestError, RouteExhausted
 from gateway.flight import Flight, Request
 from gateway.providers.base import Provider
+from gateway.rates import Passed
 from gateway.stores.base import Ledger
 from gateway.telemetry.events import RequestFinished
 
@@ -56,10 +58,13 @@ class Engine:
         """Serves one call. Every error is answered; only cancellation (the client hung up) comes out."""
         flight.call = call
         admitted = False
+        passed: Passed | None = None
         try:
             await self._ledger.room()
             await self._shared.admission.enter()
             admitted = True
+            flight.task = classify(call, self.config.rules.tasks, known=self.config.rules.known_tasks)
+            passed = self._pass_limits(call, flight)
             plan = await self._decide(call, flight)
             if call.hints.dry_run:
                 await self._explain(plan, flight, client)
@@ -73,6 +78,8 @@ class Engine:
         finally:
             if admitted:
                 self._shared.admission.leave()
+            if passed is not None:
+                self._shared.rates.leave(passed, flight.tokens)
             self._finish(flight)
 
     def begin(self, request: Request, principal: Principal) -> Flight:
@@ -86,10 +93,23 @@ class Engine:
         finally:
             self._finish(flight, keep=keep)
 
+    def _pass_limits(self, call: Call, flight: Flight) -> Passed | None:
+        """Counts the call in every limit that is about it. Raises RequestError 429 where one has no room."""
+        rules, principal = self.config.rules, flight.principal
+        if not (rules.limits or principal.limits) or call.hints.dry_run:
+            return None
+        assert flight.task is not None
+        quotas = touched(rules.quotas, call, flight.task, principal)
+        if not quotas:
+            return None
+        passed = self._shared.rates.enter(quotas, call.estimated_input)
+        flight.quota_headers = [(name.encode(), value.encode()) for name, value in passed.headers.items()]
+        return passed
+
     async def _decide(self, call: Call, flight: Flight) -> Plan:
         """The plan under the budgets as they stand; only balances that nobody has asked for lately cost a look."""
         rules, shared = self.config.rules, self._shared
-        flight.task = classify(call, rules.tasks, known=rules.known_tasks)
+        assert flight.task is not None
         signals = Signals(shared.in_flight, self._dice.random(), shared.health.view(), shared.sessions)
         if rules.budgets or flight.principal.budgets:
             touched = rules.guards.touched(call, flight.task, flight.principal, flight.began)

@@ -122,6 +122,7 @@ class Flight:
         self.rejection = ""
         self.budget = ""  # that had no room for it, or whose threshold decided
         self.cap: int | None = None  # tokens of output that we asked for at most, of our own accord
+        self.quota_headers: list[Header] = []  # how the limits on its traffic stand
         self.status = 0
         self.first_token: float | None = None
         self.waited = 0.0  # seconds spent on upstreams, back-off and a slow client, which are not ours
@@ -182,6 +183,11 @@ class Flight:
         """Of all attempts that have ended, answered or not: what the request has cost so far."""
         return sum(attempt.cost_nano for attempt in self.attempts)
 
+    @property
+    def tokens(self) -> int:
+        """Input and output of all attempts, as billed so far."""
+        return sum(attempt.usage.total_input + attempt.usage.total_output for attempt in self.attempts)
+
     def book(self, since: float, now: float) -> None:
         """Books a stretch of time as not ours: an upstream's, a pause, a slow client. Overlaps count once."""
         self.waited += max(0.0, now - max(since, self._booked_until))
@@ -224,6 +230,7 @@ class Flight:
                 headers.append((b"x-gateway-max-tokens", b"%d" % self.cap))
             if upstream_request_id:
                 headers.append((b"x-gateway-upstream-request-id", latin(upstream_request_id)))
+        headers += self.quota_headers
         ours = max(0.0, time.monotonic() - self.start - self.waited)
         headers.append((b"x-gateway-overhead-ms", b"%.2f" % (ours * 1000)))
         return headers

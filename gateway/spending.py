@@ -169,18 +169,22 @@ class Spending:
             await self._task
         try:
             async with asyncio.timeout(CLOSE):
-                while any(purse.spent for purse in self._purses.values()):
-                    if not await self._sync(ending=True):
-                        await asyncio.sleep(FLUSH)
+                # At least once, with all that is free: also a process that was taken for dead has to say that it lives.
+                while self._purses:
+                    if await self._sync(ending=True) and not self._untold():
+                        break
+                    await asyncio.sleep(FLUSH)
                 # What is still reserved is left to expire: nobody has said what those calls have cost.
                 if not any(purse.reserved for purse in self._purses.values()):
                     await self._in_thread(self._leave)
         except TimeoutError:
-            left = sum(purse.spent for purse in self._purses.values())
-            log.error("budgets: ended before the store could be told of %d nano-USD", left)
+            log.error("budgets: ended before the store could be told of %d nano-USD", self._untold())
         except StoreUnavailable as error:
             log.error("budgets: what is held could not be given back and will be charged: %s", error)
         self._thread.shutdown(wait=False)
+
+    def _untold(self) -> int:
+        return sum(purse.spent for purse in self._purses.values())
 
     # Accounts.
 

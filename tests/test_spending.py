@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from pathlib import Path
 
 from gateway.core.budgets import Budget, Periods, Touch, Window
 from gateway.spending import Hold, Spending
-from gateway.stores.counters import SqliteCounters
+from gateway.stores.counters import TTL, SqliteCounters, rows
+from gateway.stores.schema import connect
 
 
-def touch(limit: int) -> Touch:
-    return Periods().touch(Budget("b", limit, Window("total")), "", 1_800_000_000.0)
+def touch(limit: int, name: str = "b") -> Touch:
+    return Periods().touch(Budget(name, limit, Window("total")), "", 1_800_000_000.0)
 
 
 def processes(folder: Path) -> tuple[Spending, Spending]:
-    def started() -> Spending:
-        return Spending(lambda: SqliteCounters(f"sqlite:///{folder / 'gateway.db'}"))
+    return Spending(lambda: SqliteCounters(dsn(folder))), Spending(lambda: SqliteCounters(dsn(folder)))
 
-    return started(), started()
+
+def dsn(folder: Path) -> str:
+    return f"sqlite:///{folder / 'gateway.db'}"
+
+
+def balances(folder: Path) -> dict[str, tuple[int, int]]:
+    """By budget: what is settled, and what is held."""
+    with closing(connect(folder / "gateway.db", busy_seconds=1)) as connection:
+        return {row.account.budget: (row.settled, row.held) for row in rows(connection, 0.0)}
 
 
 def test_what_is_too_little_for_either_is_not_kept_by_both(tmp_path: Path) -> None:
@@ -39,3 +48,42 @@ def test_what_is_too_little_for_either_is_not_kept_by_both(tmp_path: Path) -> No
         return got
 
     assert sum(asyncio.run(play())) == 1
+
+
+def test_who_ends_gives_back_what_no_call_of_its_uses(tmp_path: Path) -> None:
+    """Its leases too, though a call of its is still under way in another budget: that alone is left to expire."""
+
+    async def play() -> dict[str, tuple[int, int]]:
+        one, _ = processes(tmp_path)
+        leased = await one.reserve([touch(100_000, "leased")], 1, seconds=0.0)
+        await one.reserve([touch(100_000, "used")], 400, seconds=0.0)
+        assert isinstance(leased, Hold)
+        one.settle(leased, 1)
+        await one.close()
+        return balances(tmp_path)
+
+    assert asyncio.run(play()) == {"leased": (1, 0), "used": (0, 400)}
+
+
+def test_who_was_taken_for_dead_takes_the_charge_back_when_it_ends(tmp_path: Path) -> None:
+    now = 1_800_000_000.0
+
+    async def play() -> dict[str, tuple[int, int]]:
+        nonlocal now
+        both = [Spending(lambda: SqliteCounters(dsn(tmp_path)), clock=lambda: now) for _ in range(2)]
+        holds = [await both[0].reserve([touch(100_000)], 1, seconds=0.0)]
+        task = both[0]._task
+        assert task is not None
+        task.cancel()  # it hangs
+        await asyncio.wait([task])
+        both[0]._task = None
+        now += TTL + 1
+        holds.append(await both[1].reserve([touch(100_000)], 1, seconds=0.0))
+        assert balances(tmp_path)["b"][0] == 1001, "the dead are charged in full, lease and all"
+        for each, hold in zip(both, holds, strict=True):
+            assert isinstance(hold, Hold)
+            each.settle(hold, 1)
+            await each.close()
+        return balances(tmp_path)
+
+    assert asyncio.run(play()) == {"b": (2, 0)}

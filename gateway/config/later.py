@@ -20,7 +20,6 @@ class Later(NamedTuple):
 
 
 LATER = (
-    Later("limits"),
     Later("webhooks"),
     Later("providers.*.dialect", "use openai (any server that speaks OpenAI's API) or local", ("litellm",)),
     Later("providers.*.litellm_provider"),
@@ -41,7 +40,6 @@ LATER = (
     Later("defaults.shadow"),
     Later("defaults.cache"),
     Later("defaults.capture"),
-    Later("keys[].limits"),
     Later("stores.counters", "use sqlite:///gateway.db", ("postgres*", "redis*")),
     Later("stores.ledger", "use sqlite:///gateway.db", ("postgres*", "redis*")),
 )

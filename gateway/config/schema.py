@@ -328,7 +328,7 @@ class RoutesFile(Shape):
     tasks: dict[f.Name, Task] | None = Field(default=None, description="Kinds of work, recognised in this order.")
     routes: list[Route] | None = Field(default=None, description="The first that matches a request decides.")
     budgets: list[Budget] | None = Field(default=None, description="What may be spent, and what happens when it is.")
-    limits: SkipJsonSchema[list[Limit] | None] = Field(default=None, description="How much traffic is let in.")
+    limits: list[Limit] | None = Field(default=None, description="How much traffic is let in.")
     keys: list[Key] | None = Field(default=None, description="Who may call. With this section nobody is anonymous.")
     webhooks: SkipJsonSchema[list[Webhook] | None] = Field(default=None, description="Who is told of what.")
     stores: Stores | None = Field(default=None, description="Where things are kept.")

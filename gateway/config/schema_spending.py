@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
-from pydantic.json_schema import SkipJsonSchema
 
 from gateway.config import fields as f
 from gateway.config.schema_base import Globs, Match, Names, Shape
@@ -72,7 +71,7 @@ class KeySettings(Shape):
     expires: f.Moment | None = Field(default=None, description="From then on it opens nothing; a date is 00:00 UTC.")
     tags: Names | None = Field(default=None, description="Added to each of its requests.")
     budget: Spending | None = Field(default=None, description="What it may spend.")
-    limits: SkipJsonSchema[Ceilings | None] = Field(default=None, description="How much traffic it may make.")
+    limits: Ceilings | None = Field(default=None, description="How much traffic it may make.")
 
 
 class Key(KeySettings):

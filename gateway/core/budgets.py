@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from typing import Literal, NamedTuple
 
 from gateway.core.call import Call, Principal
-from gateway.core.globs import is_literal
-from gateway.core.index import Matcher
 from gateway.core.rules import Match, Model
+from gateway.core.scopes import ALL, GuardIndex, Scope, scope_of
 from gateway.core.tasks import Task
 
-Scope = Literal["", "key", "team", "user", "task", "route", "model", "provider"]
 OF_THE_REQUEST = frozenset({"", "key", "team", "user", "task"})  # scopes that are known before a route is
-ALL = "all"  # the scope of a budget without `per`
-NONE = "none"  # the scope of a call that has no such value
 OTHER = "other"  # the scope of users beyond `MOST_USERS`
 MOST_USERS = 10_000  # scopes of one budget in one window: `user` may be the client's own word
 
@@ -185,61 +181,20 @@ def verdict(touches: Iterable[Touch], balances: Callable[[Account], Balance]) ->
 
 
 class BudgetIndex:
-    """Budgets by what they match, so that ten thousand cost what ten do."""
+    """Which budgets a request touches."""
 
     def __init__(self, budgets: Sequence[Budget]) -> None:
-        self._matchers = {budget.name: Matcher(budget.match) for budget in budgets}
+        self._index = GuardIndex(budgets)
         self._periods = Periods()
-        self._open: list[Budget] = []
-        self._literal: dict[tuple[str, str], list[Budget]] = {}
-        for budget in budgets:
-            asked = _literally(budget.match)
-            if asked is None:
-                self._open.append(budget)
-                continue
-            condition, names = asked
-            for name in names:
-                self._literal.setdefault((condition, name), []).append(budget)
 
     def touched(self, call: Call, task: Task, principal: Principal, now: float) -> Touched:
         """`principal.budgets` are the key's own, which match whatever it asks."""
-        found = [budget for budget in self._candidates(principal) if self._holds(budget, call, task, principal)]
+        found = self._index.matching(call, task, principal)
         found += principal.budgets
         if not found:
             return NOTHING_TOUCHED
         touch = self._periods.touch
         known = [budget for budget in found if budget.per in OF_THE_REQUEST]
-        of_request = tuple(touch(budget, _scope(budget, call, task, principal), now) for budget in known)
+        of_request = tuple(touch(budget, scope_of(budget.per, call, task, principal), now) for budget in known)
         rest = () if len(known) == len(found) else tuple(each for each in found if each.per not in OF_THE_REQUEST)
         return Touched(of_request, rest, now, self._periods)
-
-    def _candidates(self, principal: Principal) -> Iterator[Budget]:
-        yield from self._open
-        if self._literal:
-            yield from self._literal.get(("team", principal.team), ())
-            yield from self._literal.get(("key", principal.key), ())
-
-    def _holds(self, budget: Budget, call: Call, task: Task, principal: Principal) -> bool:
-        return not self._matchers[budget.name].unmet(call, task, principal)
-
-
-def _literally(match: Match) -> tuple[str, tuple[str, ...]] | None:
-    """A condition by which a budget can be found at once: its team or key, where they are names without wildcards."""
-    for condition, names in (("key", match.key), ("team", match.team)):
-        if names is not None and all(map(is_literal, names)):
-            return condition, tuple(dict.fromkeys(names))
-    return None
-
-
-def _scope(budget: Budget, call: Call, task: Task, principal: Principal) -> str:
-    match budget.per:
-        case "key":
-            return principal.key or NONE
-        case "team":
-            return principal.team or NONE
-        case "user":
-            return principal.user or call.user or NONE
-        case "task":
-            return task.label
-        case _:
-            return ALL

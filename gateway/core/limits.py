@@ -1,19 +1,203 @@
-"""Limits on traffic: requests and tokens a minute, requests in flight (`limits:` of routes.yaml and of keys)."""
+"""Limits on traffic: requests and tokens a minute, requests in flight (`limits:` of routes.yaml and of keys).
+
+A **quota** is one scope of a limit. Its **meter** counts what was let in by the second, so that the minute slides: no
+60 seconds, wherever they begin, hold more than the limit. A meter is a row of whole numbers, in a list or in memory
+that several processes share (`gateway/rates.py`); the functions here are all that know its layout.
+
+Tokens are counted as estimated when a request comes, and as billed from its end on. A request is let in while there is
+room for its input; its output is not known yet, and what it puts out beyond the limit is worked off before the next.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
-from gateway.core.budgets import Scope
+from gateway.core.call import Call, Principal
 from gateway.core.rules import Match
+from gateway.core.scopes import GuardIndex, Scope, scope_of
+from gateway.core.tasks import Task
+
+SECONDS = 60
+_BUCKETS = SECONDS + 1  # the second under way and the 60 before it: less would let a little too much in
+_NOW, _REQUESTS, _TOKENS = 0, 1, 2  # the second it was last brought up to, and the sums of what follows
+_BY_SECOND = 3
+_TOKENS_BY_SECOND = _BY_SECOND + _BUCKETS
+_IN_FLIGHT = _TOKENS_BY_SECOND + _BUCKETS  # one number for each process
+
+Meter: TypeAlias = "list[int] | memoryview[int]"
 
 
 class Limit(NamedTuple):
     """One entry. None: not limited. At least one of the three is given."""
 
-    name: str  # tells it apart from others: "limits[0]", or "key ci"
+    name: str  # tells it apart from others: "limits[0]", or "key:ci"
     match: Match = Match()
     per: Scope = ""  # without it, all that match share one count
     requests_per_minute: int | None = None  # in any 60 seconds
     tokens_per_minute: int | None = None  # input and output, as billed
     max_in_flight: int | None = None
+
+
+class Quota(NamedTuple):
+    limit: Limit
+    scope: str  # what `per` is worth, or "all"
+
+    @property
+    def told(self) -> str:
+        """For people."""
+        return f"{self.limit.name} ({self.limit.per} {self.scope})" if self.limit.per else self.limit.name
+
+
+class Usage(NamedTuple):
+    """What a meter shows."""
+
+    requests: int
+    tokens: int
+    in_flight: int
+
+
+class Refusal(NamedTuple):
+    quota: Quota
+    why: str  # "600 requests a minute"
+    seconds: int  # until the same request would be let in, if nobody else came; 0: it never would
+
+
+class Standing(NamedTuple):
+    """How one kind of limit stands after a request was let in, for `x-ratelimit-*`."""
+
+    limit: int
+    remaining: int
+    reset: int  # seconds until nothing of it is used any more
+
+
+def size_of(processes: int) -> int:
+    """Numbers in a meter."""
+    return _IN_FLIGHT + processes
+
+
+def touched(index: GuardIndex[Limit], call: Call, task: Task, principal: Principal) -> list[Quota]:
+    """`principal.limits` are the key's own, which match whatever it asks."""
+    found = index.matching(call, task, principal)
+    found += principal.limits
+    return [Quota(limit, scope_of(limit.per, call, task, principal)) for limit in found]
+
+
+def usage(meter: Meter, now: float) -> Usage:
+    """`now`: seconds on a clock that all who share the meter read."""
+    _roll(meter, int(now))
+    return Usage(meter[_REQUESTS], meter[_TOKENS], sum(meter[_IN_FLIGHT:]))
+
+
+def refused(meter: Meter, quota: Quota, tokens: int, now: float) -> Refusal | None:
+    """Whether one more request of `tokens` of input has room."""
+    limit = quota.limit
+    used = usage(meter, now)
+    most = limit.requests_per_minute
+    if most is not None and used.requests + 1 > most:
+        seconds = _until(meter, _BY_SECOND, used.requests + 1 - most, now)
+        return Refusal(quota, f"{most} requests a minute", seconds)
+    most = limit.tokens_per_minute
+    if most is not None and used.tokens + tokens > most:
+        why = f"{most} tokens a minute"
+        if tokens > most:
+            return Refusal(quota, f"{why}, and this request alone has about {tokens}", 0)
+        return Refusal(quota, why, _until(meter, _TOKENS_BY_SECOND, used.tokens + tokens - most, now))
+    most = limit.max_in_flight
+    if most is not None and used.in_flight >= most:
+        return Refusal(quota, f"{most} requests in flight", 1)
+    return None
+
+
+def enter(meter: Meter, process: int, tokens: int, now: float) -> None:
+    """Counts a request that was let in."""
+    second = int(now)
+    _roll(meter, second)
+    _add(meter, second, 1, tokens)
+    meter[_IN_FLIGHT + process] += 1
+
+
+def leave(meter: Meter, process: int, counted: int, billed: int, times: tuple[float, float]) -> None:
+    """The request ended: what was `counted` of its tokens when it came gives way to what was `billed` by now.
+
+    `times`: when it came, and now.
+    """
+    came, second = map(int, times)
+    _roll(meter, second)
+    if second - came < _BUCKETS:  # otherwise it has left the window
+        _add(meter, came, 0, -counted)
+    _add(meter, second, 0, billed)
+    meter[_IN_FLIGHT + process] = max(0, meter[_IN_FLIGHT + process] - 1)
+
+
+def gone(meter: Meter, process: int) -> None:
+    """A process has ended: nothing of it is in flight any more."""
+    meter[_IN_FLIGHT + process] = 0
+
+
+def idle(meter: Meter, now: float) -> bool:
+    """Nothing would be lost with it."""
+    used = usage(meter, now)
+    return not any(used)
+
+
+def standings(meter: Meter, limit: Limit, now: float) -> dict[str, Standing]:
+    """By `requests` and `tokens`, where they are limited."""
+    used = usage(meter, now)
+    found = {}
+    for kind, most, spent, start in (
+        ("requests", limit.requests_per_minute, used.requests, _BY_SECOND),
+        ("tokens", limit.tokens_per_minute, used.tokens, _TOKENS_BY_SECOND),
+    ):
+        if most is not None:
+            reset = _until(meter, start, spent, now) if spent > 0 else 0
+            found[kind] = Standing(most, max(0, most - spent), reset)
+    return found
+
+
+def tightest(found: Sequence[dict[str, Standing]]) -> dict[str, Standing]:
+    """Of several quotas, for each kind the one with the least left."""
+    best: dict[str, Standing] = {}
+    for each in found:
+        for kind, standing in each.items():
+            if kind not in best or standing.remaining < best[kind].remaining:
+                best[kind] = standing
+    return best
+
+
+def clock(seconds: int) -> str:
+    """As OpenAI writes the time until a reset: `6m0s`, `1s`."""
+    minutes, rest = divmod(seconds, 60)
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+def _add(meter: Meter, second: int, requests: int, tokens: int) -> None:
+    at = second % _BUCKETS
+    meter[_BY_SECOND + at] += requests
+    meter[_REQUESTS] += requests
+    meter[_TOKENS_BY_SECOND + at] += tokens
+    meter[_TOKENS] += tokens
+
+
+def _roll(meter: Meter, second: int) -> None:
+    """Forgets the seconds that have left the window."""
+    passed = second - meter[_NOW]
+    if passed <= 0:
+        return
+    for each in range(second - min(passed, _BUCKETS) + 1, second + 1):
+        at = each % _BUCKETS
+        meter[_REQUESTS] -= meter[_BY_SECOND + at]
+        meter[_TOKENS] -= meter[_TOKENS_BY_SECOND + at]
+        meter[_BY_SECOND + at] = meter[_TOKENS_BY_SECOND + at] = 0
+    meter[_NOW] = second
+
+
+def _until(meter: Meter, start: int, excess: int, now: float) -> int:
+    """Whole seconds until `excess` of what is counted from `start` on has left the window, at least 1."""
+    second = int(now)
+    for age in range(SECONDS, -1, -1):
+        excess -= meter[start + (second - age) % _BUCKETS]
+        if excess <= 0:
+            return max(1, math.ceil(second - age + _BUCKETS - now))
+    return SECONDS

@@ -17,6 +17,7 @@ from gateway.core.passed_over import Asked, PassedOver
 from gateway.core.pricing import dollars
 from gateway.core.replicas import expand
 from gateway.core.rules import Candidate, Hedge, Match, Model, Route, Signals, Skipped, Target, Timeouts
+from gateway.core.scopes import GuardIndex
 from gateway.core.sticky import Conversation, conversation_of, kept_first, roll_of
 from gateway.core.strategies import STRATEGIES, Strategy, highest_cost
 from gateway.core.tasks import Task, TaskRule
@@ -73,6 +74,10 @@ class Rules(_Rules):
     @cached_property
     def guards(self) -> BudgetIndex:
         return BudgetIndex(self.budgets)
+
+    @cached_property
+    def quotas(self) -> GuardIndex[Limit]:
+        return GuardIndex(self.limits)
 
     @property
     def known_tasks(self) -> frozenset[str]:

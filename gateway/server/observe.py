@@ -11,6 +11,7 @@ from gateway.dispatch import Shared
 from gateway.health import Watch
 from gateway.outputs import Outputs
 from gateway.pace import Pace
+from gateway.rates import Rates
 from gateway.sessions import Sessions
 from gateway.spending import Spending
 from gateway.stores.base import Ledger
@@ -50,7 +51,9 @@ class Observer:
         self.metrics.observe(LedgerState(ledger.depth, ledger.failures, ledger.dropped))
 
 
-def shared(config: Config, observer: Observer, health: Watch, admission: Admission, sessions: Sessions) -> Shared:
+def shared(
+    config: Config, observer: Observer, health: Watch, admission: Admission, sessions: Sessions, rates: Rates
+) -> Shared:
     """What a process's calls share, whatever the configuration."""
     spending = Spending(lambda: SqliteCounters(config.counters))
-    return Shared(observer.emit, CODEC, {}, Pace(), health, admission, sessions, spending, Outputs())
+    return Shared(observer.emit, CODEC, {}, Pace(), health, admission, sessions, spending, Outputs(), rates)

@@ -12,6 +12,7 @@ from gateway.config.types import Config
 from gateway.config.watch import changes
 from gateway.health import Health
 from gateway.providers.base import Provider
+from gateway.rates import Rates
 from gateway.runtime import Gateway
 from gateway.server.app import PublicApp
 from gateway.server.drain import DRAINING, close, drain
@@ -39,9 +40,8 @@ async def serve_single(options: Options, config: Config, lines: Log, sockets: So
     models = LocalModels()
     health = Health(observer.emit)
     health.configure(config)
-    gateway = Gateway(
-        config, models.provider, shared(config, observer, health, Admission(options.max_in_flight), Sessions())
-    )
+    admission = Admission(options.max_in_flight)
+    gateway = Gateway(config, models.provider, shared(config, observer, health, admission, Sessions(), Rates()))
     draining = False
 
     def provider_of(name: str) -> Provider | None:

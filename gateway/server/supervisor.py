@@ -20,6 +20,7 @@ from gateway.config.watch import changes
 from gateway.errors import ConfigError
 from gateway.health import Health
 from gateway.providers.local import LocalProvider, LocalServer
+from gateway.rates import memory
 from gateway.server.control import CONFIG, HEALTH_REPORT, HEALTH_STATE, LOCAL, METRICS, NOW, READY, SESSION, Control
 from gateway.server.drain import DRAINING
 from gateway.server.listener import listener
@@ -70,6 +71,7 @@ class Supervisor:
         self._use_models(config)
         self._controls: dict[int, Control] = {}  # of the workers that are ready, by number
         self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._limits = memory(options.workers)
         self._draining = False
 
     async def serve(self) -> int:
@@ -137,11 +139,11 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         with theirs:
             options = json.dumps({**self._options._asdict(), "config": str(self._options.config)})
-            fds = (self._sockets.public.fileno(), theirs.fileno())
+            fds = (self._sockets.public.fileno(), theirs.fileno(), self._limits)
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "gateway.server.worker", options,
                 "--number", str(number), "--public-fd", str(fds[0]), "--control-fd", str(fds[1]),
-                pass_fds=fds, stdin=asyncio.subprocess.DEVNULL,
+                "--limits-fd", str(fds[2]), pass_fds=fds, stdin=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
         self._processes[number] = process
         if self._draining:  # meanwhile

@@ -16,6 +16,7 @@ import uvloop
 
 from gateway.admission import Admission
 from gateway.config.load import load
+from gateway.rates import Rates
 from gateway.runtime import Gateway
 from gateway.server.app import PublicApp
 from gateway.server.control import CONFIG, HEALTH_REPORT, HEALTH_STATE, LOCAL, METRICS, NOW, READY, SESSION, Control
@@ -41,6 +42,7 @@ class Inherited(NamedTuple):
     number: int  # of this worker, from 0
     public: socket.socket
     control: socket.socket
+    limits: int  # descriptor of the memory in which all workers count traffic
 
 
 async def work(options: Options, lines: Log, inherited: Inherited) -> None:
@@ -57,7 +59,8 @@ async def work(options: Options, lines: Log, inherited: Inherited) -> None:
     health = WorkerHealth(lambda payload: control.send(HEALTH_REPORT, payload))
     admission = Admission(options.max_in_flight, worker=inherited.number, workers=options.workers)
     sessions = Sessions(lambda payload: control.offer(SESSION, payload))
-    gateway = Gateway(config, models.provider, shared(config, observer, health, admission, sessions))
+    rates = Rates(inherited.limits, process=inherited.number, processes=options.workers)
+    gateway = Gateway(config, models.provider, shared(config, observer, health, admission, sessions, rates))
 
     orders: Mapping[bytes, Callable[[bytes], object]] = {
         CONFIG: lambda content: reload(options, gateway, observer, content=content),  # the parent tells of it
@@ -106,12 +109,13 @@ def main() -> None:
     parser.add_argument("--number", type=int, required=True)
     parser.add_argument("--public-fd", type=int, required=True)
     parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--limits-fd", type=int, required=True)
     args = parser.parse_args()
     given = json.loads(args.options)
     options = Options(**{**given, "config": Path(given["config"])})
     lines = open_log(options.log_format)
     public, control = socket.socket(fileno=args.public_fd), socket.socket(fileno=args.control_fd)
-    sys.exit(uvloop.run(work(options, lines, Inherited(args.number, public, control))))
+    sys.exit(uvloop.run(work(options, lines, Inherited(args.number, public, control, args.limits_fd))))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from gateway.core.budgets import (
 )
 from gateway.core.call import Call, Endpoint, Principal, parse
 from gateway.core.rules import Match, Model, Target, Timeouts
+from gateway.core.scopes import GuardIndex
 from gateway.core.tasks import Task
 from gateway.core.verdicts import ruled
 from gateway.wire import CODEC
@@ -253,5 +254,5 @@ def test_why_it_was_left_out_names_the_budget_and_no_amount() -> None:
 
 def test_ten_thousand_budgets_of_others_are_not_looked_at() -> None:
     many = [budget(f"team-{i}", match=Match(team=(f"team-{i}",))) for i in range(10_000)]
-    looked = BudgetIndex(many)._candidates(Principal(team="team-7"))
+    looked = GuardIndex(many)._candidates(Principal(team="team-7"))
     assert [each.name for each in itertools.islice(looked, 5)] == ["team-7"]

@@ -1,0 +1,188 @@
+"""Limits on traffic, held for all processes of a machine: the meters of `core.limits` in memory that they share.
+
+No I/O and no message: an entry costs a lock of the shared file and a few additions. A table has a fixed number of
+meters; one that has counted nothing for a minute is given to whoever needs one. Where a limit has more scopes in use
+than there is room for (users are the client's own word), the rest share the meter of the scope `other`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import mmap
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from gateway.core import limits
+from gateway.core.limits import Limit, Meter, Quota
+from gateway.errors import RequestError
+
+METERS = 16_384  # about 16 MB, of which only what is in use takes memory
+OTHER = "other"
+_KEY = 16  # bytes: which quota a meter belongs to
+_TRIES = 32  # places in which a quota's meter may stand
+_NUMBER = 8  # bytes
+_KNOWN = 4 * METERS  # quotas whose key is remembered
+_NOBODY = bytes(_KEY)
+
+
+def memory(processes: int) -> int:
+    """The descriptor of a table for so many processes; it is closed by its owner."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("gateway-limits", os.MFD_CLOEXEC)
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, METERS * (_KEY + _NUMBER * limits.size_of(processes)))
+    return descriptor
+
+
+class Passed(NamedTuple):
+    """A request that was let in, and what was counted for it."""
+
+    meters: tuple[tuple[Quota, Meter], ...]
+    tokens: int
+    came: float
+    headers: Mapping[str, str]  # `x-ratelimit-*`, as it stands now
+
+
+class Rates:
+    """One process's view of the table. Belongs to one thread; `clock` is monotonic and the same for all."""
+
+    def __init__(
+        self,
+        descriptor: int | None = None,
+        *,
+        process: int = 0,
+        processes: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`descriptor`: of `memory(processes)`, where other processes count too; `process`: which one this is."""
+        self._shared = descriptor
+        self._process = process
+        self._clock = clock
+        size = limits.size_of(processes)
+        whole = METERS * (_KEY + _NUMBER * size)
+        self._map = mmap.mmap(-1 if descriptor is None else descriptor, whole)
+        view = memoryview(self._map)
+        self._keys = view[: METERS * _KEY]
+        numbers = view[METERS * _KEY :].cast("q")
+        self._meter: Callable[[int], Meter] = lambda at: numbers[at * size : (at + 1) * size]
+        self._known: dict[tuple[str, str, str], bytes] = {}
+        self._forget_the_dead()
+
+    def enter(self, quotas: Sequence[Quota], tokens: int) -> Passed:
+        """Lets a request in, in all quotas or in none. `tokens`: its estimated input.
+
+        Raises RequestError 429 `rate_limit_exceeded`.
+        """
+        with self._locked():
+            now = self._clock()
+            meters = tuple((quota, self._of(quota, now)) for quota in quotas)
+            refusals = [limits.refused(meter, quota, tokens, now) for quota, meter in meters]
+            refused = [each for each in refusals if each is not None]
+            if not refused:
+                for _, meter in meters:
+                    limits.enter(meter, self._process, tokens, now)
+            told = _told(meters, now)
+        if refused:
+            raise _too_much(refused, told)
+        return Passed(meters, tokens, now, told)
+
+    def leave(self, passed: Passed, billed: int) -> None:
+        """`billed`: tokens of input and output of all its attempts."""
+        with self._locked():
+            times = (passed.came, self._clock())
+            for _, meter in passed.meters:
+                limits.leave(meter, self._process, passed.tokens, billed, times)
+
+    def usage(self, quota: Quota) -> limits.Usage:
+        with self._locked():
+            now = self._clock()
+            return limits.usage(self._of(quota, now), now)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Nobody else changes a meter meanwhile. A process that dies gives its lock back."""
+        if self._shared is None:
+            yield
+            return
+        fcntl.lockf(self._shared, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._shared, fcntl.LOCK_UN)
+
+    def _of(self, quota: Quota, now: float) -> Meter:
+        """The meter of a quota; that of its limit's `other` scope where the table has no room."""
+        at = self._place(quota.limit, quota.scope, now)
+        if at is None:
+            at = self._place(quota.limit, OTHER, now)
+        if at is None:  # not even that: the first place is shared with a stranger, which is too strict for both
+            at = _first(self._key(quota.limit, OTHER))
+        return self._meter(at)
+
+    def _place(self, limit: Limit, scope: str, now: float) -> int | None:
+        key = self._key(limit, scope)
+        first = _first(key)
+        free: int | None = None
+        for step in range(_TRIES):
+            at = (first + step) % METERS
+            found = self._keys[at * _KEY : (at + 1) * _KEY]
+            if found == key:
+                return at
+            if found == _NOBODY:
+                free = at if free is None else free
+                break
+            if free is None and limits.idle(self._meter(at), now):
+                free = at
+        if free is not None:
+            self._keys[free * _KEY : (free + 1) * _KEY] = key
+        return free
+
+    def _key(self, limit: Limit, scope: str) -> bytes:
+        name = (limit.name, limit.per, scope)
+        key = self._known.get(name)
+        if key is None:
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            key = hashlib.blake2b("\0".join(name).encode(errors="surrogatepass"), digest_size=_KEY).digest()
+            self._known[name] = key
+        return key
+
+    def _forget_the_dead(self) -> None:
+        """The process that had this one's number before is gone, and its requests with it."""
+        with self._locked():
+            for at in range(METERS):
+                if self._keys[at * _KEY : (at + 1) * _KEY] != _NOBODY:
+                    limits.gone(self._meter(at), self._process)
+
+
+def _first(key: bytes) -> int:
+    return int.from_bytes(key[:8], "little") % METERS
+
+
+def _told(meters: Sequence[tuple[Quota, Meter]], now: float) -> dict[str, str]:
+    """`x-ratelimit-*` (contract section 1): of the quotas that apply, those with the least left."""
+    headers = {}
+    for kind, standing in limits.tightest([limits.standings(meter, each.limit, now) for each, meter in meters]).items():
+        headers[f"x-ratelimit-limit-{kind}"] = str(standing.limit)
+        headers[f"x-ratelimit-remaining-{kind}"] = str(standing.remaining)
+        headers[f"x-ratelimit-reset-{kind}"] = limits.clock(standing.reset)
+    return headers
+
+
+def _too_much(refused: Sequence[limits.Refusal], told: dict[str, str]) -> RequestError:
+    never = [each for each in refused if not each.seconds]
+    worst = never[0] if never else max(refused, key=lambda each: each.seconds)
+    message = f"The limit {worst.quota.told} is reached: {worst.why}."
+    if never:
+        told["x-should-retry"] = "false"
+    else:
+        told["retry-after"] = str(worst.seconds)
+        message += f" Try again in {worst.seconds} s."
+    return RequestError(message, status=429, type="rate_limit_error", code="rate_limit_exceeded", headers=told)

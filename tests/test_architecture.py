@@ -26,7 +26,7 @@ LAYERS = (
     ("dispatch",),
     ("exchange",),
     ("charging",),
-    ("pace", "health", "sessions", "admission", "spending", "rates", "outputs", "client", "patience"),
+    ("pace", "health", "sessions", "admission", "spending", "rates", "outputs", "client", "patience", "keyring"),
     ("flight",),
     ("providers", "stores", "telemetry"),
     ("config",),

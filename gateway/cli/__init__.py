@@ -25,6 +25,8 @@ COMMANDS = {
     "serve": Command("gateway.cli.serve", "serve requests"),
     "check": Command("gateway.cli.check", "check routes.yaml; show routes, models and prices"),
     "explain": Command("gateway.cli.explain", "show which models a request would be sent to, and why"),
+    "keys": Command("gateway.cli.keys", "make, list, replace and end keys"),
+    "budgets": Command("gateway.cli.budgets", "show budgets; correct or reset what counts as spent"),
     "schema": Command("gateway.cli.schema", "print the JSON Schema of routes.yaml"),
 }
 

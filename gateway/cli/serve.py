@@ -14,7 +14,8 @@ from gateway.admission import MAX_IN_FLIGHT
 from gateway.config.fields import parse_duration
 from gateway.config.load import load
 from gateway.config.types import Config
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, StoreUnavailable
+from gateway.keyring import Keyring
 from gateway.server.listener import bind, is_loopback, show, split_address
 from gateway.server.observe import open_log
 from gateway.server.options import Options, Sockets
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         config = load(options.config)
         _refuse_exposure(config, args)
         public, ops = _bind(args.listen, "--listen"), _bind(args.ops_listen, "--ops-listen")
-    except ConfigError as error:
+    except (ConfigError, StoreUnavailable) as error:
         print(error, file=sys.stderr)
         return 1
     except _RefusalError as refusal:
@@ -88,7 +89,11 @@ async def _serve(options: Options, config: Config, sockets: Sockets) -> int:
         if options.workers == 1:
             return await serve_single(options, config, lines, sockets)
         return await Supervisor(options, lines, sockets).serve()
-    except (OSError, ValueError) as error:  # a ledger that cannot be opened, a CA file that cannot be read
+    except (
+        OSError,
+        ValueError,
+        StoreUnavailable,
+    ) as error:  # a store, a CA file
         log.error("cannot serve: %s", error)
         return 1
     finally:
@@ -105,10 +110,14 @@ def _refuse_exposure(config: Config, args: argparse.Namespace) -> None:
         host, _ = split_address(args.listen)
     except ValueError as error:
         raise _RefusalError(f"--listen: {error}") from None
-    if not config.keys_declared and not is_loopback(host) and not args.allow_anonymous:
+    if config.keys_declared or is_loopback(host) or args.allow_anonymous:
+        return
+    keyring = Keyring(config.counters)
+    keyring.look()
+    if not keyring.used:
         raise _RefusalError(
-            f"{config.path.name} has no `keys:`, so anybody who reaches {args.listen} could spend your money. "
-            "Add `keys:`, listen on 127.0.0.1, or say --allow-anonymous."
+            f"{config.path.name} has no `keys:` and none was created, so anybody who reaches {args.listen} could spend "
+            "your money. Run `gateway keys create`, add `keys:`, listen on 127.0.0.1, or say --allow-anonymous."
         )
 
 

@@ -90,8 +90,8 @@ def next_step(
     after each failure, kept while its Wait lasts. `no_fallback`: the first target's model only.
     """
     deadline = started + plan.total
-    if now >= deadline or not plan.targets:
-        return _fail(plan, history, out_of_time=now >= deadline)
+    if now >= deadline - _CLOCK_GRAIN or not plan.targets:
+        return _fail(plan, history, out_of_time=now >= deadline - _CLOCK_GRAIN)
     if not history:
         return Try(0, "first")
     last = history[-1]

@@ -14,6 +14,7 @@ from gateway.core.call import Endpoint, Principal, parse
 from gateway.core.routing import visible_models
 from gateway.errors import GatewayError, Overloaded, RequestError
 from gateway.flight import Request
+from gateway.keyring import Keyring
 from gateway.runtime import Gateway, Runtime
 from gateway.server.auth import ANONYMOUS, Authenticator
 from gateway.server.openai import OpenAIClient
@@ -31,10 +32,11 @@ log = logging.getLogger("gateway")
 class PublicApp:
     """One application for every worker. Nothing here decides anything: it reads, authenticates, and hands over."""
 
-    def __init__(self, gateway: Gateway, max_body: int) -> None:
+    def __init__(self, gateway: Gateway, keyring: Keyring, max_body: int) -> None:
         self._gateway = gateway
+        self._keyring = keyring
         self._max_body = max_body
-        self._door: tuple[Runtime, Authenticator] | None = None
+        self._door: tuple[Runtime, int, Authenticator] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = connection_of(scope)
@@ -77,9 +79,10 @@ class PublicApp:
         await _until_hangup(receive, client, runtime.engine.run(call, flight, client))
 
     def _authenticator(self, runtime: Runtime) -> Authenticator:
-        if self._door is None or self._door[0] is not runtime:
-            self._door = (runtime, Authenticator(runtime.config))
-        return self._door[1]
+        door, version = self._door, self._keyring.version
+        if door is None or door[0] is not runtime or door[1] != version:
+            door = self._door = (runtime, version, Authenticator(runtime.config, self._keyring))
+        return door[2]
 
     async def _other(self, runtime: Runtime, scope: Scope, principal: Principal, client: OpenAIClient) -> None:
         path: str = scope["path"]

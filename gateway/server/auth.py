@@ -1,4 +1,4 @@
-"""Who calls: a key from the headers -> Principal. No key, no access, unless the file has no `keys:` at all."""
+"""Who calls: a key from the headers -> Principal. No key, no access, unless there never was one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from gateway.config.types import Config, Key
 from gateway.core.call import Principal
 from gateway.errors import RequestError
+from gateway.keyring import Keyring
 
 ANONYMOUS = Principal()
 
@@ -17,9 +18,10 @@ ANONYMOUS = Principal()
 class Authenticator:
     """Checks keys by their SHA-256 digests: no comparison sees a key's bytes."""
 
-    def __init__(self, config: Config) -> None:
-        self._open = not config.keys_declared
-        self._keys: dict[bytes, Key] = {key.sha256: key for key in config.keys}
+    def __init__(self, config: Config, keyring: Keyring) -> None:
+        """The file's keys, and the created ones as they are now: make another when `keyring.version` has changed."""
+        self._open = not (config.keys_declared or keyring.used)
+        self._keys: dict[bytes, Key] = {**keyring.keys, **{key.sha256: key for key in config.keys}}
 
     def identify(self, headers: Sequence[tuple[bytes, bytes]]) -> Principal:
         """Raises RequestError 401 for a missing, unknown or expired key. All three say the same to a guesser."""

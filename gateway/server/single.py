@@ -11,6 +11,7 @@ from gateway.config.load import load
 from gateway.config.types import Config
 from gateway.config.watch import changes
 from gateway.health import Health
+from gateway.keyring import Keyring
 from gateway.providers.base import Provider
 from gateway.rates import Rates
 from gateway.runtime import Gateway
@@ -53,8 +54,10 @@ async def serve_single(options: Options, config: Config, lines: Log, sockets: So
         if event is not None:
             observer.emit(event)
 
+    keyring = Keyring(config.counters)
+    keyring.look()
     limits = Limits(connections=room_for(options.max_connections, allow_files()))
-    front = listener(PublicApp(gateway, options.max_body), drain_timeout=options.drain_timeout, limits=limits)
+    front = listener(PublicApp(gateway, keyring, options.max_body), drain_timeout=options.drain_timeout, limits=limits)
     back = listener(ops_app(observer.metrics, lambda: "draining" if draining else ""), drain_timeout=1)
     serving = asyncio.create_task(front.serve(sockets=[sockets.public]))
     operating = asyncio.create_task(back.serve(sockets=[sockets.ops]))
@@ -63,6 +66,7 @@ async def serve_single(options: Options, config: Config, lines: Log, sockets: So
         asyncio.create_task(_reload_on_hangup(load_again, signals)),
         asyncio.create_task(Prober(health, provider_of).run()),
         asyncio.create_task(_watch_ledger(gateway, observer)),
+        asyncio.create_task(keyring.watch()),
     ]
     await signals.stop.wait()
 

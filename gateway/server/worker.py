@@ -16,6 +16,7 @@ import uvloop
 
 from gateway.admission import Admission
 from gateway.config.load import load
+from gateway.keyring import Keyring
 from gateway.rates import Rates
 from gateway.runtime import Gateway
 from gateway.server.app import PublicApp
@@ -82,10 +83,12 @@ async def work(options: Options, lines: Log, inherited: Inherited) -> None:
             await asyncio.sleep(REPORT_EVERY)
             _send_metrics(control, gateway, observer)
 
+    keyring = Keyring(config.counters)
+    keyring.look()
     limits = Limits(connections=room_for(options.max_connections, allow_files()))
-    front = listener(PublicApp(gateway, options.max_body), drain_timeout=options.drain_timeout, limits=limits)
+    front = listener(PublicApp(gateway, keyring, options.max_body), drain_timeout=options.drain_timeout, limits=limits)
     serving = asyncio.create_task(front.serve(sockets=[inherited.public]))
-    upkeep = [asyncio.create_task(obey()), asyncio.create_task(report())]
+    upkeep = [asyncio.create_task(each) for each in (obey(), report(), keyring.watch())]
     control.send(READY)
     await signals.stop.wait()
     await drain(front, serving, signals, delay)

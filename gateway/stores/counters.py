@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from gateway.core.budgets import MOST_USERS, OTHER, Account
+from gateway.core.pricing import NANO_PER_USD
 from gateway.core.purse import FEW, Granted, Report, Seen, Shortage, Update, Want
 from gateway.errors import StoreUnavailable
+from gateway.stores import audit
+from gateway.stores.audit import Change
 from gateway.stores.base import LostOwnerError
 from gateway.stores.schema import connect, transaction
 
@@ -131,14 +134,22 @@ def rows(connection: sqlite3.Connection, now: float) -> list[Row]:
     return [Row(Account(*row[:3]), math.inf if row[3] is None else row[3] / _SECOND, *row[4:]) for row in found]
 
 
-def change(connection: sqlite3.Connection, account: Account, ends: float, settled: int | None, by: int) -> int:
-    """Sets what is settled (None: leaves it) and adds `by`, never below nothing. Returns what it is then, nano-USD."""
+def change(
+    connection: sqlite3.Connection, account: Account, ends: float, to: Callable[[int], int], told: Change
+) -> tuple[int, int]:
+    """Makes of what is settled what `to` says, never less than nothing; `told` goes into the audit trail with it.
+
+    Returns what was settled before and is now, nano-USD.
+    """
     with transaction(connection):
         _open(connection, account, ends)
         (before,) = connection.execute(f"SELECT settled_nano FROM budget_accounts {_WHERE}", account).fetchone()  # noqa: S608 - ours
-        after = max(0, (before if settled is None else settled) + by)
+        after = max(0, to(before))
         connection.execute(f"UPDATE budget_accounts SET settled_nano = ? {_WHERE}", [after, *account])  # noqa: S608 - ours
-    return after
+        about = {"scope": account.scope, "window": account.window}
+        states = [{**about, "settled_usd": nano / NANO_PER_USD} for nano in (before, after)]
+        audit.write(connection, told._replace(before=states[0], after=states[1]))
+    return before, after
 
 
 class _Accounts:

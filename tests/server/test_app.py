@@ -13,6 +13,7 @@ import uvloop
 from gateway.admission import Admission
 from gateway.config.load import load
 from gateway.health import Health
+from gateway.keyring import Keyring
 from gateway.rates import Rates
 from gateway.runtime import Gateway
 from gateway.server.app import PublicApp
@@ -53,7 +54,7 @@ def tell(directory: Path, story: Callable[[Scene], Awaitable[None]], limits: Lim
         health.configure(config)
         given = shared(config, observer, health, Admission(), Sessions(), Rates())
         gateway = Gateway(config, LocalModels().provider, given)
-        async with serving(PublicApp(gateway, 1_000_000), limits, drain_timeout=0.2) as (server, port):
+        async with serving(PublicApp(gateway, Keyring(), 1_000_000), limits, drain_timeout=0.2) as (server, port):
             client = await Client.to(port)
             await story(Scene(client, server, gateway, upstream))
             await client.close()

@@ -10,6 +10,7 @@ from gateway.config.types import Config, Key
 from gateway.core.call import Principal
 from gateway.core.routing import Route, Rules
 from gateway.errors import RequestError
+from gateway.keyring import Keyring
 from gateway.server.auth import ANONYMOUS, Authenticator
 
 SECRET = "sk-the-right-key-0123456789"
@@ -36,7 +37,7 @@ def key(value: str = SECRET, expires: datetime.datetime | None = None) -> Key:
     ],
 )
 def test_a_right_key_is_its_principal(headers: list[tuple[bytes, bytes]]) -> None:
-    assert Authenticator(config(key())).identify(headers) == ALICE
+    assert Authenticator(config(key()), Keyring()).identify(headers) == ALICE
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_a_right_key_is_its_principal(headers: list[tuple[bytes, bytes]]) -> Non
 )
 def test_anything_else_is_401(headers: list[tuple[bytes, bytes]]) -> None:
     with pytest.raises(RequestError) as raised:
-        Authenticator(config(key())).identify(headers)
+        Authenticator(config(key()), Keyring()).identify(headers)
     error = raised.value
     assert (error.status, error.type, error.code) == (401, "authentication_error", "invalid_api_key")
     assert SECRET not in raised.value.message
@@ -64,14 +65,14 @@ def test_anything_else_is_401(headers: list[tuple[bytes, bytes]]) -> None:
 def test_an_expired_key_is_401_and_one_that_expires_later_is_not() -> None:
     now = datetime.datetime.now(datetime.UTC)
     headers = [(b"x-api-key", SECRET.encode())]
-    assert Authenticator(config(key(expires=now + datetime.timedelta(hours=1)))).identify(headers) == ALICE
+    assert Authenticator(config(key(expires=now + datetime.timedelta(hours=1))), Keyring()).identify(headers) == ALICE
     with pytest.raises(RequestError):
-        Authenticator(config(key(expires=now - datetime.timedelta(seconds=1)))).identify(headers)
+        Authenticator(config(key(expires=now - datetime.timedelta(seconds=1))), Keyring()).identify(headers)
 
 
 def test_without_a_keys_section_everybody_is_anonymous_and_with_an_empty_one_nobody_is() -> None:
-    assert Authenticator(config(declared=False)).identify([]) == ANONYMOUS
+    assert Authenticator(config(declared=False), Keyring()).identify([]) == ANONYMOUS
     with pytest.raises(RequestError):
-        Authenticator(config(declared=True)).identify([])
+        Authenticator(config(declared=True), Keyring()).identify([])
     with pytest.raises(RequestError):
-        Authenticator(config(declared=True)).identify([(b"authorization", b"Bearer " + SECRET.encode())])
+        Authenticator(config(declared=True), Keyring()).identify([(b"authorization", b"Bearer " + SECRET.encode())])

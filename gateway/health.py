@@ -143,6 +143,16 @@ class Health:
         entry = self._unwell.get((model, replica))
         return Phase.CLOSED if entry is None else entry.state.phase
 
+    def known(self) -> list[Key]:
+        return list(self._entries)
+
+    def set(self, model: str, replica: str, *, is_open: bool) -> None:
+        """By hand. Raises KeyError where there is no such replica."""
+        entry = self._entries[model, replica]
+        self._settle(entry)
+        change = breaker.opened_by_hand if is_open else breaker.closed_by_hand
+        self._put((model, replica), entry, change(entry.state, self._clock()))
+
     def due(self) -> list[Due]:
         """What to probe now. Each must end in one `probed`."""
         now = self._clock()

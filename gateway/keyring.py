@@ -6,7 +6,7 @@ import asyncio
 import datetime
 import logging
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -28,11 +28,13 @@ log = logging.getLogger("gateway")
 class Keyring:
     """One process's view of them. `keys` is replaced, never changed; `version` grows with each replacement."""
 
-    def __init__(self, dsn: str = "") -> None:
+    def __init__(self, dsn: str = "", on_change: Callable[[Iterable[Key]], None] = lambda _: None) -> None:
         """`dsn`: of the store, as `stores.counters` has it; without it there are none. `look` reads it first."""
+        self._on_change = on_change
         self._path = Path(dsn.removeprefix("sqlite:///")) if dsn else None
         self._revision = 0
         self._failing = False
+        self._changed = False
         self.keys: Mapping[bytes, Key] = {}  # by digest; also those that have expired or were revoked
         self.version = 0
         self.used = False
@@ -50,9 +52,16 @@ class Keyring:
             raise StoreUnavailable(f"the keys in {self._path} cannot be read: {error}") from error
         if found is not None:
             self._revision = newest
+            self._changed = True
             self.keys = {key.sha256: made for key in found if (made := _key(key)) is not None}
             self.used = bool(found)
             self.version += 1
+
+    def tell(self) -> None:
+        """Tells whoever wants to know of a change; in the thread of the event loop."""
+        if self._changed:
+            self._changed = False
+            self._on_change(self.keys.values())
 
     async def watch(self) -> None:
         """Looks for ever. While the store cannot be read, the keys that were read last stay in force."""
@@ -60,6 +69,7 @@ class Keyring:
             await asyncio.sleep(LOOK)
             try:
                 await asyncio.to_thread(self.look)
+                self.tell()
                 self._failing = False
             except StoreUnavailable as error:
                 if not self._failing:

@@ -110,6 +110,14 @@ class Gateway:
         finally:
             self.kill()
 
+    def restart(self) -> None:
+        """Ends it as SIGTERM does, and starts it anew."""
+        self.signal(signal.SIGTERM)
+        assert self.process is not None
+        assert self.process.wait(10) == 0
+        self.start()
+        self.wait_ready()
+
     def wait_ready(self, timeout: float = 20.0) -> None:
         def ready() -> bool:
             assert self.process is not None

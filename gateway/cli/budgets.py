@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import sys
-import time
-from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from gateway.cli.changes import change, common, store
+from gateway import operations
+from gateway.cli.changes import change, common
 from gateway.cli.table import table
 from gateway.config import load
-from gateway.config.spending import principal
 from gateway.config.types import Config
-from gateway.core.budgets import Budget, Periods
 from gateway.core.pricing import NANO_PER_USD, dollars
 from gateway.errors import StoreUnavailable
-from gateway.keyring import settings_of
-from gateway.stores import counters, keys
-from gateway.stores.counters import Row
-from gateway.stores.keys import StoredKey
+from gateway.operations import Impossible
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -45,56 +38,34 @@ def run(args: argparse.Namespace) -> int:
     config = load(Path(args.config))
     try:
         if args.action == "list":
-            return _list(config, args)
-        return _change(config, args)
-    except StoreUnavailable as error:
+            _list(config, args)
+        else:
+            _change(config, args)
+    except (Impossible, StoreUnavailable) as error:
         print(f"gateway budgets: {error.message}", file=sys.stderr)
-        return 1
-
-
-def _list(config: Config, args: argparse.Namespace) -> int:
-    with store(config) as connection:
-        budgets, now = budgets_of(config, keys.stored(connection)), time.time()
-        found = list(standing(budgets, counters.rows(connection, now), now))
-    if args.json:
-        print(json.dumps(found, indent=2))
-        return 0
-    if not found:
-        print(f"{config.path.name} has no budgets.")
-        return 0
-    header = ("BUDGET", "SCOPE", "SPENT", "HELD", "LIMIT", "LEFT", "WINDOW")
-    print(table(header, [_cells(row) for row in found]))
+        return 1 if isinstance(error, StoreUnavailable) else 2
     return 0
 
 
-def budgets_of(config: Config, created: Iterable[StoredKey]) -> dict[str, Budget]:
-    """By name; of the file, of its keys and of the created ones."""
-    own = [budget for key in config.keys for budget in key.principal.budgets]
-    own += [budget for key in created if key.settings.get("budget") for budget in principal(settings_of(key)).budgets]
-    return {budget.name: budget for budget in (*own, *config.rules.budgets)}
+def _list(config: Config, args: argparse.Namespace) -> None:
+    found = operations.list_budgets(config)
+    if args.json:
+        print(json.dumps(found, indent=2))
+    elif not found:
+        print(f"{config.path.name} has no budgets.")
+    else:
+        header = ("BUDGET", "SCOPE", "SPENT", "HELD", "LIMIT", "LEFT", "WINDOW")
+        print(table(header, [_cells(row) for row in found]))
 
 
-def standing(budgets: dict[str, Budget], rows: Iterable[Row], now: float) -> Iterable[dict[str, object]]:
-    """One entry for each account that was used in its window, and for each budget without `per`."""
-    periods = Periods()
-    used = {row.account: row for row in rows}
-    for budget in budgets.values():
-        if not budget.per:
-            touch = periods.touch(budget, "", now)
-            used.setdefault(touch.account, Row(touch.account, touch.ends, 0, 0))
-    for account, row in sorted(used.items()):
-        known = budgets.get(account.budget)
-        limit = None if known is None else known.limit_nano
-        yield {
-            "budget": account.budget,
-            "scope": account.scope,
-            "window": account.window,
-            "settled_usd": row.settled / NANO_PER_USD,
-            "held_usd": row.held / NANO_PER_USD,
-            "limit_usd": None if limit is None else limit / NANO_PER_USD,
-            "left_usd": None if limit is None else (limit - row.settled - row.held) / NANO_PER_USD,
-            "ends": None if row.ends == float("inf") else _moment(row.ends),
-        }
+def _change(config: Config, args: argparse.Namespace) -> None:
+    told = change(f"budgets.{args.action}", args.name, args.reason)
+    found = operations.change_budget(config, args.scope or "", getattr(args, "by_usd", None), told)
+    if args.json:
+        print(json.dumps(found))
+    else:
+        where = ", ".join(str(found[name]) for name in ("budget", "scope", "window"))
+        print(f"{where}: {_money(found['before_usd'])} -> {_money(found['settled_usd'])} USD")
 
 
 def _cells(row: dict[str, object]) -> list[str]:
@@ -104,38 +75,6 @@ def _cells(row: dict[str, object]) -> list[str]:
 
 def _money(value: object) -> str:
     return "-" if not isinstance(value, float) else dollars(round(value * NANO_PER_USD))
-
-
-def _change(config: Config, args: argparse.Namespace) -> int:
-    with store(config) as connection:
-        budgets = budgets_of(config, keys.stored(connection))
-        budget = budgets.get(args.name)
-        if budget is None:
-            return _usage(f"there is no budget {args.name!r}; there are: {', '.join(sorted(budgets)) or 'none'}")
-        if bool(budget.per) != bool(args.scope):
-            wanted = f"is `per: {budget.per}`: say --scope" if budget.per else "has no `per`: leave --scope out"
-            return _usage(f"{args.name} {wanted}")
-        touch = Periods().touch(budget, args.scope or "", time.time())
-        told = change(f"budgets.{args.action}", args.name, args.reason)
-        by = getattr(args, "by_usd", None)
-        before, after = counters.change(
-            connection, touch.account, touch.ends, lambda settled: 0 if by is None else settled + by, told
-        )
-    where = {"budget": args.name, "scope": touch.account.scope, "window": touch.account.window}
-    if args.json:
-        print(json.dumps({**where, "before_usd": before / NANO_PER_USD, "settled_usd": after / NANO_PER_USD}))
-    else:
-        print(f"{', '.join(where.values())}: {dollars(before)} -> {dollars(after)} USD")
-    return 0
-
-
-def _usage(why: str) -> int:
-    print(f"gateway budgets: {why}", file=sys.stderr)
-    return 2
-
-
-def _moment(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()
 
 
 def _usd(text: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import random
 import sys
@@ -12,18 +11,14 @@ from pathlib import Path
 from gateway.cli.prices import price_text
 from gateway.cli.table import table
 from gateway.config import load
-from gateway.config.types import Config
-from gateway.core.call import Call, Endpoint, Principal, parse
+from gateway.core.call import Call, Principal
 from gateway.core.explain import explain
 from gateway.core.health import health_of
 from gateway.core.pricing import dollars
-from gateway.core.routing import Plan, Signals, plan
+from gateway.core.routing import Plan, Signals
 from gateway.core.strategies import expected_cost
-from gateway.core.tasks import classify
 from gateway.errors import ConfigError, GatewayError
-from gateway.wire import CODEC
-
-_ENDPOINTS = {"messages": Endpoint.CHAT, "prompt": Endpoint.COMPLETIONS, "input": Endpoint.EMBEDDINGS}
+from gateway.operations import Impossible, decide
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,14 +36,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = load(Path(args.config))
+    # As in serving: `weighted` draws anew each time.
+    signals = Signals(roll=random.random())  # noqa: S311 - for weights, not for secrets
     try:
-        principal = _principal(config, args.key)
-        body = _body(args)
-    except _UsageError as error:
+        decision = decide(config, args.key or "", _headers(args), _body(args), signals)
+    except (_UsageError, Impossible) as error:
         print(f"gateway explain: {error}", file=sys.stderr)
         return 2
-    try:
-        call, decision = _decide(config, principal, args, body)
     except ConfigError:
         raise
     except GatewayError as error:
@@ -57,9 +51,11 @@ def run(args: argparse.Namespace) -> int:
             print(json.dumps({"error": {"message": error.message, **about}}, indent=2))
         print(f"gateway explain: the answer would be {error.status}: {error.message}", file=sys.stderr)
         return 1
-    print(
-        json.dumps(explain(call, decision, principal), indent=2) if args.json else _as_text(call, decision, principal)
-    )
+    call, found, principal, _ = decision
+    if args.json:
+        print(json.dumps(explain(call, found, principal, balances=decision.balance), indent=2))
+    else:
+        print(_as_text(call, found, principal))
     return 0
 
 
@@ -74,18 +70,6 @@ def _header(text: str) -> tuple[bytes, bytes]:
     return name.strip().lower().encode("latin-1", "replace"), value.strip().encode("latin-1", "replace")
 
 
-def _principal(config: Config, name: str | None) -> Principal:
-    if name is None:
-        return Principal()
-    key = next((key for key in config.keys if key.principal.key == name), None)
-    if key is None:
-        known = ", ".join(sorted(key.principal.key for key in config.keys)) or "none"
-        raise _UsageError(f"no key that opens is called {name!r}; there are: {known}")
-    if key.expires is not None and key.expires <= datetime.datetime.now(datetime.UTC):
-        raise _UsageError(f"the key {name!r} expired at {key.expires.isoformat()}")
-    return key.principal
-
-
 def _body(args: argparse.Namespace) -> bytes:
     if args.request is None:
         asked = {"model": args.model or "auto", "messages": [{"role": "user", "content": args.prompt}]}
@@ -98,27 +82,13 @@ def _body(args: argparse.Namespace) -> bytes:
         raise _UsageError(f"{args.request}: {(error.strerror or 'cannot be read').lower()}") from None
 
 
-def _decide(config: Config, principal: Principal, args: argparse.Namespace, body: bytes) -> tuple[Call, Plan]:
+def _headers(args: argparse.Namespace) -> list[tuple[bytes, bytes]]:
     headers = list(args.header)
     if args.task:
         headers.append((b"x-gateway-task", args.task.encode("latin-1", "replace")))
     if args.tag:
         headers.append((b"x-gateway-tags", ",".join(args.tag).encode("latin-1", "replace")))
-    call = parse(_endpoint(body), headers, body, CODEC)
-    rules = config.rules
-    task = classify(call, rules.tasks, known=rules.known_tasks)
-    # As in serving: `weighted` draws anew each time.
-    signals = Signals(roll=random.random())  # noqa: S311 - for weights, not for secrets
-    return call, plan(rules, call, task, principal, signals)
-
-
-def _endpoint(body: bytes) -> Endpoint:
-    """By the member that holds the content; what cannot be read is left for `parse` to refuse."""
-    try:
-        members = CODEC.members(body)
-    except ValueError:
-        return Endpoint.CHAT
-    return next((endpoint for member, endpoint in _ENDPOINTS.items() if member in members), Endpoint.CHAT)
+    return headers
 
 
 def _as_text(call: Call, decision: Plan, principal: Principal) -> str:

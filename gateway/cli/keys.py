@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import datetime
-import hashlib
 import json
 import re
-import secrets
 import sys
-import time
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from gateway.cli.changes import change, common, store
+from gateway import operations
+from gateway.cli.changes import change, common
 from gateway.cli.table import table
 from gateway.config import load
-from gateway.config.schema_spending import KeySettings
 from gateway.config.types import Config
 from gateway.errors import StoreUnavailable
-from gateway.stores import keys
-from gateway.stores.keys import KeyTaken, NoSuchKey, StoredKey
+from gateway.operations import Impossible
 
-PREFIX = "omg_"  # so that secret scanners can know one
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -59,42 +51,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = load(Path(args.config))
-    actions: Mapping[str, Callable[[Config, argparse.Namespace], int]] = {
+    actions: Mapping[str, Callable[[Config, argparse.Namespace], None]] = {
         "create": _create,
         "list": _list,
         "rotate": _rotate,
         "revoke": _revoke,
     }
     try:
-        return actions[args.action](config, args)
-    except KeyTaken as error:
-        return _refused(f"a key called {error} opens already; `rotate` gives it a new value, `revoke` ends it")
-    except NoSuchKey as error:
-        if any(key.principal.key == args.name for key in config.keys):
-            return _refused(f"the key {error} stands in {config.path.name}: change it there")
-        return _refused(f"no created key called {error} opens; `gateway keys list --all` shows all")
-    except StoreUnavailable as error:
-        return _refused(error.message)
-
-
-def _create(config: Config, args: argparse.Namespace) -> int:
-    if any(key.principal.key == args.name for key in config.keys):
-        return _refused(f"{config.path.name} has a key called {args.name}")
-    written = _written(args)
-    try:
-        checked = KeySettings.model_validate(written)
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-        print(f"gateway keys: {'; '.join(problems)}", file=sys.stderr)
-        return 2
-    value, digest = _new()
-    expires = None if checked.expires is None else checked.expires.timestamp()
-    now = change("keys.create", args.name, args.reason)
-    settings = {name: value for name, value in written.items() if name not in ("name", "expires")}
-    with store(config) as connection:
-        keys.create(connection, StoredKey(digest, args.name, settings, now.at, expires), now)
-    _show(args, value, f"key {args.name}")
+        actions[args.action](config, args)
+    except (Impossible, StoreUnavailable) as error:
+        print(f"gateway keys: {error.message}", file=sys.stderr)
+        return 2 if error.status == 400 else 1
     return 0
+
+
+def _create(config: Config, args: argparse.Namespace) -> None:
+    value = operations.create_key(config, _written(args), change("keys.create", args.name, args.reason))
+    _show(args, value, f"key {args.name}")
 
 
 def _written(args: argparse.Namespace) -> dict[str, object]:
@@ -111,38 +84,21 @@ def _written(args: argparse.Namespace) -> dict[str, object]:
         "budget": {name: value for name, value in budget.items() if value is not None},
         "limits": {name: value for name, value in limits.items() if value is not None},
     }
-    return {name: value for name, value in given.items() if value}
+    return {name: value for name, value in given.items() if value or name == "name"}
 
 
-def _rotate(config: Config, args: argparse.Namespace) -> int:
-    value, digest = _new()
-    now = change("keys.rotate", args.name, args.reason)
-    with store(config) as connection:
-        keys.rotate(connection, args.name, digest, now.at + args.overlap, now)
+def _rotate(config: Config, args: argparse.Namespace) -> None:
+    value = operations.rotate_key(config, args.overlap, change("keys.rotate", args.name, args.reason))
     _show(args, value, f"key {args.name}, its new value")
-    return 0
 
 
-def _revoke(config: Config, args: argparse.Namespace) -> int:
-    with store(config) as connection:
-        ended = keys.revoke(connection, args.name, change("keys.revoke", args.name, args.reason))
+def _revoke(config: Config, args: argparse.Namespace) -> None:
+    ended = operations.revoke_key(config, change("keys.revoke", args.name, args.reason))
     print(json.dumps({"name": args.name, "revoked": ended}) if args.json else f"key {args.name} opens nothing any more")
-    return 0
 
 
-def _list(config: Config, args: argparse.Namespace) -> int:
-    with store(config) as connection:
-        created = keys.stored(connection)
-    now = time.time()
-    rows: list[dict[str, object]] = []
-    for declared in config.keys:
-        who, state = declared.principal, _state(declared.expires, now)
-        rows.append({"name": who.key, "state": state, "from": config.path.name, "team": who.team})
-    for key in created:
-        ends = None if key.expires is None else datetime.datetime.fromtimestamp(key.expires, datetime.UTC)
-        state = "revoked" if key.revoked is not None else _state(ends, now)
-        rows.append({"name": key.name, "state": state, "from": "created", **key.settings})
-    shown = [row for row in rows if args.all or not str(row["state"]).startswith(("revoked", "expired"))]
+def _list(config: Config, args: argparse.Namespace) -> None:
+    shown = operations.list_keys(config, all=args.all)
     if args.json:
         print(json.dumps(shown, indent=2, default=float))
     elif not shown:
@@ -151,25 +107,11 @@ def _list(config: Config, args: argparse.Namespace) -> int:
         lines = [[str(row.get(column) or "-") for column in ("name", "team", "state", "from")] for row in shown]
         more = [_more(row) for row in shown]
         print(table(("NAME", "TEAM", "STATE", "FROM", "SETTINGS"), [[*a, b] for a, b in zip(lines, more, strict=True)]))
-    return 0
 
 
 def _more(row: Mapping[str, object]) -> str:
     rest = {name: value for name, value in row.items() if name not in ("name", "team", "state", "from")}
     return ", ".join(f"{name} {json.dumps(value, default=float)}" for name, value in rest.items())
-
-
-def _state(expires: datetime.datetime | None, now: float) -> str:
-    if expires is None:
-        return "opens"
-    word = "expired" if expires.timestamp() <= now else "opens until"
-    return f"{word} {expires.isoformat(timespec='minutes')}"
-
-
-def _new() -> tuple[str, bytes]:
-    """A value of 256 random bits, and its digest, which is all that is kept."""
-    value = PREFIX + secrets.token_urlsafe(32)
-    return value, hashlib.sha256(value.encode()).digest()
 
 
 def _show(args: argparse.Namespace, value: str, what: str) -> None:
@@ -192,8 +134,3 @@ def _seconds(text: str) -> int:
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time like 10m or 24h")
     return int(found[1]) * _UNITS[found[2]]
-
-
-def _refused(why: str) -> int:
-    print(f"gateway keys: {why}", file=sys.stderr)
-    return 1

@@ -20,7 +20,6 @@ class Later(NamedTuple):
 
 
 LATER = (
-    Later("webhooks"),
     Later("providers.*.dialect", "use openai (any server that speaks OpenAI's API) or local", ("litellm",)),
     Later("providers.*.litellm_provider"),
     Later("providers.*.passthrough"),

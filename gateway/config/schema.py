@@ -10,7 +10,6 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
-from pydantic.json_schema import SkipJsonSchema
 
 from gateway.config import fields as f
 from gateway.config.problems import Data
@@ -330,7 +329,7 @@ class RoutesFile(Shape):
     budgets: list[Budget] | None = Field(default=None, description="What may be spent, and what happens when it is.")
     limits: list[Limit] | None = Field(default=None, description="How much traffic is let in.")
     keys: list[Key] | None = Field(default=None, description="Who may call. With this section nobody is anonymous.")
-    webhooks: SkipJsonSchema[list[Webhook] | None] = Field(default=None, description="Who is told of what.")
+    webhooks: list[Webhook] | None = Field(default=None, description="Who is told of what.")
     stores: Stores | None = Field(default=None, description="Where things are kept.")
 
 

@@ -123,7 +123,7 @@ def probed(state: Breaker, now: float, *, alive: bool) -> Breaker:
     """
     if alive and not state.answers:
         state = state._replace(answers=True)
-    if not (alive or state.answers):
+    if not (alive or state.answers) or state.until == math.inf:
         return state
     if state.phase is Phase.CLOSED:
         if alive:
@@ -138,6 +138,16 @@ def probed(state: Breaker, now: float, *, alive: bool) -> Breaker:
     if alive or state.until > -math.inf:
         return state
     return state._replace(phase=Phase.OPEN, since=now, until=now + _pause(state))
+
+
+def opened_by_hand(state: Breaker, now: float) -> Breaker:
+    """Lets nothing through until it is closed by hand: neither time nor a probe changes that."""
+    return _open(state, now, "opened by hand")._replace(until=math.inf)
+
+
+def closed_by_hand(state: Breaker, now: float) -> Breaker:
+    """Lets everything through at once."""
+    return FINE._replace(since=now, answers=state.answers)
 
 
 def probe_gap(state: Breaker) -> float:
@@ -156,7 +166,7 @@ def standing(state: Breaker, now: float) -> Standing | None:
     """What plans should know; None where it is simply fine."""
     state = tick(state, now)
     if state.phase is Phase.OPEN:
-        return Standing(blocked=_reason(state), retry_after=state.until - now)
+        return Standing(blocked=_reason(state), retry_after=min(state.until - now, LONGEST_PAUSE))
     if now < state.rests_until:
         blocked = f"rests for {state.rest:g} s: rate limited (429)"
         return Standing(blocked=blocked, retry_after=state.rests_until - now)

@@ -1,25 +1,27 @@
-"""Events to their consumers: one visible list."""
+"""Events to their consumers (metrics, the log, webhooks): one visible list."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterable
 
 from gateway.admission import Admission
-from gateway.config.types import Config
+from gateway.config.types import Config, Key
 from gateway.dispatch import Shared
 from gateway.health import Watch
 from gateway.outputs import Outputs
 from gateway.pace import Pace
 from gateway.rates import Rates
 from gateway.sessions import Sessions
-from gateway.spending import Spending
+from gateway.spending import Crossing, Spending
 from gateway.stores.base import Ledger
 from gateway.stores.counters import SqliteCounters
-from gateway.telemetry.events import Event, LedgerState
+from gateway.telemetry.events import BudgetCrossed, Event, LedgerState
 from gateway.telemetry.labels import LabelSets
 from gateway.telemetry.log import Format, Log
 from gateway.telemetry.metrics import Metrics
+from gateway.webhooks import Webhooks
 from gateway.wire import CODEC
 
 
@@ -34,18 +36,30 @@ def open_log(format: Format) -> Log:
 
 
 class Observer:
-    """What a process that serves calls tells the world: counters and log lines, both made from the same events."""
+    """What a process tells the world: counters, log lines and deliveries, all made from the same events."""
 
     def __init__(self, log: Log) -> None:
         self.metrics = Metrics()
+        self.webhooks = Webhooks()
         self._log = log
+        self._config: Config | None = None
+        self._created: tuple[Key, ...] = ()
 
     def emit(self, event: Event) -> None:
         self.metrics.observe(event)
         self._log.observe(event)
+        self.webhooks.observe(event)
 
     def configure(self, config: Config) -> None:
-        self.metrics.configure(LabelSets.of(config))
+        self._config = config
+        self.webhooks.configure(config.webhooks)
+        self.metrics.configure(LabelSets.of(config, self._created))
+
+    def know(self, created: Iterable[Key]) -> None:
+        """Keys that do not stand in the file: their teams and budgets may be shown too."""
+        self._created = tuple(created)
+        if self._config is not None:
+            self.configure(self._config)
 
     def look_at(self, ledger: Ledger) -> None:
         self.metrics.observe(LedgerState(ledger.depth, ledger.failures, ledger.dropped))
@@ -55,5 +69,13 @@ def shared(
     config: Config, observer: Observer, health: Watch, admission: Admission, sessions: Sessions, rates: Rates
 ) -> Shared:
     """What a process's calls share, whatever the configuration."""
-    spending = Spending(lambda: SqliteCounters(config.counters))
+    spending = Spending(lambda: SqliteCounters(config.counters), lambda crossing: observer.emit(_crossed(crossing)))
     return Shared(observer.emit, CODEC, {}, Pace(), health, admission, sessions, spending, Outputs(), rates)
+
+
+def _crossed(crossing: Crossing) -> BudgetCrossed:
+    budget, account, percent, action, settled = crossing
+    return BudgetCrossed(
+        *(budget.name, account.scope, account.window, percent, action.word, settled),
+        limit_nano=budget.limit_nano,
+    )

@@ -1,18 +1,18 @@
-"""The operations listener: `/metrics`, `/healthz`, `/readyz`."""
+"""The operations listener: `/metrics`, `/healthz`, `/readyz`, and the admin API where there is a token for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from gateway.telemetry.metrics import Metrics
 
 
-def ops_app(metrics: Metrics, not_ready: Callable[[], str]) -> Starlette:
+def ops_app(metrics: Metrics, not_ready: Callable[[], str], admin: Sequence[BaseRoute] = ()) -> Starlette:
     """`not_ready` says why the gateway is not ready; empty when it is. Upstreams do not count (contract section 1)."""
 
     async def show_metrics(request: Request) -> Response:
@@ -28,4 +28,5 @@ def ops_app(metrics: Metrics, not_ready: Callable[[], str]) -> Starlette:
             return JSONResponse({"status": "not ready", "reason": reason}, status_code=503)
         return JSONResponse({"status": "ready"})
 
-    return Starlette(routes=[Route("/metrics", show_metrics), Route("/healthz", healthz), Route("/readyz", readyz)])
+    shown = {"/metrics": show_metrics, "/healthz": healthz, "/readyz": readyz}
+    return Starlette(routes=[*(Route(path, show) for path, show in shown.items()), *admin])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 
 from gateway.admission import Admission
@@ -15,6 +16,8 @@ from gateway.keyring import Keyring
 from gateway.providers.base import Provider
 from gateway.rates import Rates
 from gateway.runtime import Gateway
+from gateway.server.accounts import watch_accounts
+from gateway.server.admin import TOKEN, Reach, admin_routes
 from gateway.server.app import PublicApp
 from gateway.server.drain import DRAINING, close, drain
 from gateway.server.listener import allow_files, listener, room_for
@@ -48,17 +51,21 @@ async def serve_single(options: Options, config: Config, lines: Log, sockets: So
     def provider_of(name: str) -> Provider | None:
         return gateway.runtime.providers.get(name)
 
-    def load_again() -> None:
+    def load_again() -> str:
         event = reload(options, gateway, observer)
         health.configure(gateway.runtime.config)
         if event is not None:
             observer.emit(event)
+        return "unchanged" if event is None else event.result
 
-    keyring = Keyring(config.counters)
+    keyring = Keyring(config.counters, observer.know)
     keyring.look()
+    keyring.tell()
     limits = Limits(connections=room_for(options.max_connections, allow_files()))
     front = listener(PublicApp(gateway, keyring, options.max_body), drain_timeout=options.drain_timeout, limits=limits)
-    back = listener(ops_app(observer.metrics, lambda: "draining" if draining else ""), drain_timeout=1)
+    reach = Reach(lambda: gateway.runtime.config, load_again, health, lambda: None)
+    admin = admin_routes(os.environ.get(TOKEN, ""), reach)
+    back = listener(ops_app(observer.metrics, lambda: "draining" if draining else "", admin), drain_timeout=1)
     serving = asyncio.create_task(front.serve(sockets=[sockets.public]))
     operating = asyncio.create_task(back.serve(sockets=[sockets.ops]))
     upkeep = [
@@ -67,6 +74,7 @@ async def serve_single(options: Options, config: Config, lines: Log, sockets: So
         asyncio.create_task(Prober(health, provider_of).run()),
         asyncio.create_task(_watch_ledger(gateway, observer)),
         asyncio.create_task(keyring.watch()),
+        asyncio.create_task(watch_accounts(config.counters, observer.emit)),
     ]
     await signals.stop.wait()
 
@@ -78,6 +86,7 @@ async def serve_single(options: Options, config: Config, lines: Log, sockets: So
     await asyncio.gather(*upkeep, return_exceptions=True)
     await close(gateway, signals)
     await models.close()
+    await observer.webhooks.close()
     back.should_exit = True
     await operating
     return 0
@@ -92,12 +101,12 @@ def reload(
     return event
 
 
-async def _reload_on_change(load_again: Callable[[], None], options: Options) -> None:
+async def _reload_on_change(load_again: Callable[[], object], options: Options) -> None:
     async for _ in changes(options.config):
         load_again()
 
 
-async def _reload_on_hangup(load_again: Callable[[], None], signals: Signals) -> None:
+async def _reload_on_hangup(load_again: Callable[[], object], signals: Signals) -> None:
     while True:
         await signals.hangup.wait()
         signals.hangup.clear()

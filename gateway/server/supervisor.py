@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import socket
 import sys
 from pathlib import Path
@@ -19,8 +20,11 @@ from gateway.config.types import Config, ProviderConfig
 from gateway.config.watch import changes
 from gateway.errors import ConfigError
 from gateway.health import Health
+from gateway.keyring import Keyring
 from gateway.providers.local import LocalProvider, LocalServer
 from gateway.rates import memory
+from gateway.server.accounts import watch_accounts
+from gateway.server.admin import TOKEN, Reach, admin_routes
 from gateway.server.control import CONFIG, HEALTH_REPORT, HEALTH_STATE, LOCAL, METRICS, NOW, READY, SESSION, Control
 from gateway.server.drain import DRAINING
 from gateway.server.listener import listener
@@ -72,13 +76,18 @@ class Supervisor:
         self._controls: dict[int, Control] = {}  # of the workers that are ready, by number
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._limits = memory(options.workers)
+        self._keyring = Keyring(config.counters, self._observer.know)
+        self._keyring.look()
+        self._keyring.tell()
         self._draining = False
 
     async def serve(self) -> int:
         """Serves until SIGTERM, drains, and returns the exit code."""
         options = self._options
         signals = Signals(asyncio.get_running_loop())
-        back = listener(ops_app(self._observer.metrics, self._not_ready), drain_timeout=1)
+        reach = Reach(lambda: self._config, self._reload, self._health, self._tell_health)
+        admin = admin_routes(os.environ.get(TOKEN, ""), reach)
+        back = listener(ops_app(self._observer.metrics, self._not_ready, admin), drain_timeout=1)
         operating = asyncio.create_task(back.serve(sockets=[self._sockets.ops]))
         workers = [asyncio.create_task(self._keep_alive(number)) for number in range(options.workers)]
         upkeep = [
@@ -87,6 +96,8 @@ class Supervisor:
             asyncio.create_task(self._announce_models()),
             asyncio.create_task(self._announce_health()),
             asyncio.create_task(Prober(self._health, self._probed.of).run()),
+            asyncio.create_task(self._keyring.watch()),
+            asyncio.create_task(watch_accounts(self._config.counters, self._observer.emit)),
         ]
         await signals.stop.wait()
 
@@ -98,6 +109,7 @@ class Supervisor:
         await asyncio.gather(*upkeep, return_exceptions=True)
         await self._probed.close()
         await self._models.close()
+        await self._observer.webhooks.close()
         back.should_exit = True
         await operating
         return 0
@@ -215,16 +227,16 @@ class Supervisor:
         self._releasing.add(task)
         task.add_done_callback(self._releasing.discard)
 
-    def _reload(self) -> None:
-        """Checks the file once, for all; only a good one is worth telling the workers."""
+    def _reload(self) -> str:
+        """Checks the file once, for all; only a good one is worth telling the workers. How it went, in a word."""
         try:
             config, content = read(self._options.config)
         except ConfigError as error:
             log.error("configuration rejected, %s stays in force\n%s", self._config.hash, error)
             self._observer.emit(ConfigReloaded("rejected", self._config.hash))
-            return
+            return "rejected"
         if config.hash == self._config.hash:
-            return
+            return "unchanged"
         self._config, self._content = config, content
         self._observer.configure(config)
         self._observer.emit(ConfigReloaded("ok", config.hash))
@@ -233,6 +245,7 @@ class Supervisor:
         self._probed.configure(config)
         for control in self._controls.values():
             control.send(CONFIG, content)
+        return "ok"
 
     async def _reload_on_change(self) -> None:
         async for _ in changes(self._options.config):

@@ -83,8 +83,9 @@ async def work(options: Options, lines: Log, inherited: Inherited) -> None:
             await asyncio.sleep(REPORT_EVERY)
             _send_metrics(control, gateway, observer)
 
-    keyring = Keyring(config.counters)
+    keyring = Keyring(config.counters, observer.know)
     keyring.look()
+    keyring.tell()
     limits = Limits(connections=room_for(options.max_connections, allow_files()))
     front = listener(PublicApp(gateway, keyring, options.max_body), drain_timeout=options.drain_timeout, limits=limits)
     serving = asyncio.create_task(front.serve(sockets=[inherited.public]))
@@ -97,6 +98,7 @@ async def work(options: Options, lines: Log, inherited: Inherited) -> None:
         task.cancel()
     await asyncio.gather(*upkeep, return_exceptions=True)
     _send_metrics(control, gateway, observer)
+    await observer.webhooks.close()
     await control.close()
     await lines.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -60,6 +60,38 @@ def read_requests(
             tried = _attempts(connection, [record.id for record in page]) if attempts else {}
             for record in page:
                 yield record._replace(attempts=tuple(tried[record.id])) if record.id in tried else record
+
+
+PICKED = (
+    "id",
+    "route",
+    "task",
+    "model",
+    "provider",
+    "team",
+    "key",
+    "user",
+    "outcome",
+    "rejection",
+)
+"""Columns by which `latest` can pick."""
+
+
+def latest(dsn: str, most: int, where: Mapping[str, str]) -> list[dict[str, object]]:
+    """The newest requests whose columns are worth what `where` says, as the ledger's columns name them.
+
+    Raises KeyError for a column that is not in PICKED, sqlite3.Error as `read_requests`.
+    """
+    for name in where:
+        if name not in PICKED:
+            raise KeyError(name)
+    path = Path(dsn.removeprefix("sqlite:///"))
+    conditions = " AND ".join(f'"{name}" = ?' for name in where) or "1"
+    query = f"{SELECT_REQUESTS} WHERE {conditions} ORDER BY started DESC, id DESC LIMIT ?"
+    with closing(connect_read_only(path)) as connection:
+        found = connection.execute(query, (*where.values(), most))
+        columns = [column[0] for column in found.description]
+        return [dict(zip(columns, row, strict=True)) for row in found]
 
 
 def sums(path: Path) -> Sums:

@@ -49,4 +49,40 @@ class BreakerChanged(NamedTuple):
     reason: str  # for people, no content
 
 
-Event = RequestStarted | RequestEnded | RequestFinished | ConfigReloaded | LedgerState | BreakerChanged
+class BudgetCrossed(NamedTuple):
+    """So much of a budget is spent. Of one window and threshold, one process of the machine tells, once."""
+
+    budget: str
+    scope: str  # "all", or "team support"
+    window: str  # "month 2026-11-01T00:00:00+00:00"
+    percent: int
+    action: str  # alert | prefer_self_hosted | self_hosted_only | reject
+    settled_nano: int
+    limit_nano: int
+
+
+class BudgetBalance(NamedTuple):
+    """An account in its window. Nano-USD."""
+
+    budget: str
+    scope: str  # as of BudgetCrossed
+    settled: int
+    held: int
+
+
+class BudgetBalances(NamedTuple):
+    """How all accounts stand, in place of what was told before. The process with the operations listener tells."""
+
+    balances: tuple[BudgetBalance, ...]
+
+
+Event = (
+    RequestStarted
+    | RequestEnded
+    | RequestFinished
+    | ConfigReloaded
+    | LedgerState
+    | BreakerChanged
+    | BudgetCrossed
+    | BudgetBalances
+)

@@ -137,6 +137,29 @@ BREAKER = Family(
     "Whether requests may go to a replica: 0 closed (they may), 1 half-open (one at a time), 2 open (none).",
     ("model", "endpoint"),
 )
+BUDGET_LIMIT = Family(
+    "gateway_budget_limit_usd", "gauge", "What may be spent in each window.", ("budget", "scope"), unit=NANO
+)
+BUDGET_SETTLED = Family(
+    "gateway_budget_settled_usd", "gauge", "Spent in the window in force.", ("budget", "scope"), unit=NANO
+)
+BUDGET_RESERVED = Family(
+    "gateway_budget_reserved_usd",
+    "gauge",
+    "Held for calls under way, and leased to workers: not spent, and nobody else's.",
+    ("budget", "scope"),
+    unit=NANO,
+)
+BUDGET_REJECTIONS = Family(
+    "gateway_budget_rejections_total", "counter", "Requests refused because a budget had no room.", ("budget",)
+)
+BUDGET_OVERRUN = Family(
+    "gateway_budget_overrun_usd_total",
+    "counter",
+    "What attempts were billed above the most that they were held to cost; settled in full.",
+    ("budget",),
+    unit=NANO,
+)
 LEDGER_DEPTH = Family("gateway_ledger_queue_depth", "gauge", "Requests waiting to be written to the ledger.")
 LEDGER_FAILURES = Family(
     "gateway_ledger_write_failures_total",
@@ -176,6 +199,11 @@ FAMILIES: Final[Mapping[str, Family]] = {
         UNPRICED,
         LINES_DROPPED,
         BREAKER,
+        BUDGET_LIMIT,
+        BUDGET_SETTLED,
+        BUDGET_RESERVED,
+        BUDGET_REJECTIONS,
+        BUDGET_OVERRUN,
         LEDGER_DEPTH,
         LEDGER_FAILURES,
         LEDGER_DROPPED,

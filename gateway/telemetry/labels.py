@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from gateway.config.types import Config
+from gateway.config.types import Config, Key
 from gateway.core.failures import Kind
 from gateway.core.routing import Model, Route
+from gateway.core.scopes import ALL
 from gateway.core.tasks import DEFAULT_TASK
 from gateway.telemetry import families
 from gateway.telemetry.families import Family, Labels
@@ -39,6 +40,11 @@ class Pair(NamedTuple):
     tasks: tuple[str, ...]  # that the route takes
 
 
+class BudgetLabels(NamedTuple):
+    limit_nano: int
+    per: str  # empty: one account for all
+
+
 class LabelSets(NamedTuple):
     """What metrics need to know of a configuration."""
 
@@ -50,24 +56,34 @@ class LabelSets(NamedTuple):
     pairs: tuple[Pair, ...] = ()  # in the order of the file; asleep models are not among them
     replicas: tuple[tuple[str, str], ...] = ()  # model and endpoint
     capacity: Mapping[str, int] = {}  # self-hosted model -> nano-USD an hour
+    budgets: Mapping[str, BudgetLabels] = {}
+    scopes: frozenset[str] = frozenset()  # of budgets: what `per` may be worth
     config_hash: str = ""
 
     @classmethod
-    def of(cls, config: Config) -> LabelSets:
+    def of(cls, config: Config, created: Iterable[Key] = ()) -> LabelSets:
+        """`created`: keys that do not stand in the file."""
         rules = config.rules
         awake = {name: model for name, model in rules.models.items() if not model.disabled}
         tasks = _tasks(config)
         pairs = [pair for route in rules.routes for pair in _pairs(route, awake, tasks)]
+        keys = [key.principal for key in (*config.keys, *created)]
+        teams = config.teams | {key.team for key in keys if key.team}
+        own = [budget for key in keys for budget in key.budgets]
+        budgets = {each.name: BudgetLabels(each.limit_nano, each.per) for each in (*own, *rules.budgets)}
+        named = [*(key.key for key in keys), *teams, *tasks, *(route.name for route in rules.routes), DIRECT]
         pairs += [Pair(DIRECT, m.name, m.provider, m.hosting, tasks) for m in awake.values()]
         return cls(
             routes=frozenset(route.name for route in rules.routes) | {DIRECT},
             tasks=frozenset(tasks),
             models=frozenset(rules.models),
             providers=frozenset(config.providers),
-            teams=config.teams,
+            teams=teams,
             pairs=tuple(pairs),
             replicas=tuple((m.name, replica.name) for m in awake.values() for replica in m.replicas),
             capacity={m.name: m.price.machine.nano_usd_per_hour for m in awake.values() if m.price and m.price.machine},
+            budgets=budgets,
+            scopes=frozenset((ALL, NONE, *named, *rules.models, *config.providers)),
             config_hash=config.hash,
         )
 
@@ -99,6 +115,12 @@ def initial_series(sets: LabelSets) -> dict[str, dict[Labels, None]]:
     add(families.RELOADS, RELOAD_RESULTS)
     for family in (families.OVERHEAD, families.LEDGER_DEPTH, families.LEDGER_FAILURES, families.LEDGER_DROPPED):
         add(family)
+    for name, budget in itertools.islice(sets.budgets.items(), MOST_COMBINATIONS):
+        add(families.BUDGET_REJECTIONS, [name])
+        add(families.BUDGET_OVERRUN, [name])
+        if not budget.per:
+            add(families.BUDGET_SETTLED, [name], [ALL])
+            add(families.BUDGET_RESERVED, [name], [ALL])
     for pair in sets.pairs[:MOST_COMBINATIONS]:
         route, model, provider = [pair.route], [pair.model], [pair.provider]
         add(families.DURATION, route, model, ("false", "true"))

@@ -11,7 +11,7 @@ import re
 
 from gateway.core.pricing import NANO_PER_USD, dollars
 from gateway.core.record import AttemptRecord, Record
-from gateway.telemetry.events import BreakerChanged
+from gateway.telemetry.events import BreakerChanged, BudgetCrossed
 from gateway.wire import CODEC
 
 LONGEST = 200  # characters of any one string of a request
@@ -70,6 +70,21 @@ class JsonLines:
         fields = {"time": stamp(at), "level": _breaker_level(change), "event": "breaker", **change._asdict()}
         return _json({**fields, "reason": clean(change.reason)})
 
+    def crossed(self, at: float, crossed: BudgetCrossed) -> str:
+        fields = {
+            "time": stamp(at),
+            "level": "warning",
+            "event": "budget_threshold",
+            "budget": clean(crossed.budget),
+            "scope": clean(crossed.scope),
+            "window": crossed.window,
+            "percent": crossed.percent,
+            "action": crossed.action,
+            "settled_usd": crossed.settled_nano / NANO_PER_USD,
+            "limit_usd": crossed.limit_nano / NANO_PER_USD,
+        }
+        return _json(fields)
+
     def message(self, at: float, level: str, logger: str, message: str) -> str:
         text = clean(message, LONGEST_MESSAGE)
         return _json({"time": stamp(at), "level": level, "event": "message", "logger": logger, "message": text})
@@ -106,6 +121,11 @@ class TextLines:
         model, endpoint, state, reason = change
         where = f"model={_word(model)} endpoint={_word(endpoint)}"
         return f"{_head(at, _breaker_level(change))}breaker {state} {where} reason={_word(reason)}\n"
+
+    def crossed(self, at: float, crossed: BudgetCrossed) -> str:
+        spent = f"${dollars(crossed.settled_nano)} of ${dollars(crossed.limit_nano)}"
+        where = f"budget={_word(crossed.budget)} scope={_word(crossed.scope)} window={_word(crossed.window)}"
+        return f"{_head(at, 'warning')}budget {crossed.percent}% spent: {crossed.action} {where} {spent}\n"
 
     def message(self, at: float, level: str, logger: str, message: str) -> str:
         """Of several lines, all but the first are indented: none can pass for an entry of its own."""

@@ -13,11 +13,11 @@ import time
 from collections import deque
 from typing import BinaryIO, Literal
 
-from gateway.telemetry.events import BreakerChanged, ConfigReloaded, Event, RequestFinished
+from gateway.telemetry.events import BreakerChanged, BudgetCrossed, ConfigReloaded, Event, RequestFinished
 from gateway.telemetry.lines import JsonLines, TextLines
 
 Format = Literal["text", "json"]
-Entry = RequestFinished | ConfigReloaded | BreakerChanged | logging.LogRecord
+Entry = RequestFinished | ConfigReloaded | BreakerChanged | BudgetCrossed | logging.LogRecord
 
 
 class Log:
@@ -43,7 +43,7 @@ class Log:
         """Never blocks and never raises."""
         if isinstance(event, RequestFinished):
             self._put(event.record.started + event.record.duration, event)
-        elif isinstance(event, ConfigReloaded | BreakerChanged):
+        elif isinstance(event, ConfigReloaded | BreakerChanged | BudgetCrossed):
             self._put(time.time(), event)
 
     def handler(self) -> logging.Handler:
@@ -96,6 +96,8 @@ class Log:
                 return self._lines.reload(at, result, hash)
             case BreakerChanged():
                 return self._lines.breaker(at, entry)
+            case BudgetCrossed():
+                return self._lines.crossed(at, entry)
             case logging.LogRecord():
                 return self._lines.message(at, entry.levelname.lower(), entry.name, _message(entry))
 

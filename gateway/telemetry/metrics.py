@@ -15,9 +15,13 @@ from typing import Any
 from gateway import __version__
 from gateway.core.hedging import HEDGE
 from gateway.core.record import AttemptRecord, Record
+from gateway.core.scopes import ALL
 from gateway.telemetry import families
 from gateway.telemetry.events import (
     BreakerChanged,
+    BudgetBalance,
+    BudgetBalances,
+    BudgetCrossed,
     ConfigReloaded,
     Event,
     LedgerState,
@@ -103,6 +107,7 @@ class Metrics:
         self._config: tuple[str, bool] | None = None  # the hash in force, and whether the last reload was accepted
         self._config_sent: tuple[str, bool] | None = None
         self._ledger = LedgerState(0, 0, 0)
+        self._balances: tuple[BudgetBalance, ...] = ()
         self._series = {f.name: Series(f) for f in FAMILIES.values() if f.kind in {"counter", "histogram"}}
         self._gauges: dict[str, dict[str, Series]] = {}  # source -> family -> what it adds; "" is this process
         self._places: dict[tuple[str | bool, ...], RequestPlace] = {}
@@ -141,6 +146,10 @@ class Metrics:
             case BreakerChanged(model, endpoint, state):
                 if model in self._models:
                     self._gauge(families.BREAKER, model, endpoint)[0] = BREAKER_STATES[state]
+            case BudgetBalances(balances):
+                self._balances = balances
+            case BudgetCrossed():
+                pass  # the gauges show it
 
     def _request(self, record: Record) -> None:
         key = (record.route, record.task, record.model, record.provider, record.team, record.outcome, record.stream)
@@ -161,6 +170,8 @@ class Metrics:
             self._fallbacks(place.route, record.attempts)
         if record.rejection:
             self._cell(families.REJECTIONS, record.rejection)[0] += 1
+            if record.rejection == "budget":
+                self._cell(families.BUDGET_REJECTIONS, self._budget(record.budget))[0] += 1
         if record.unpriced:
             self._cell(families.UNPRICED, place.model)[0] += 1
         if record.lines_dropped:
@@ -199,11 +210,38 @@ class Metrics:
         at.cache_write[0] += written
         at.output[0] += output
         at.reasoning[0] += reasoning
+        if attempt.reserved_nano is not None and attempt.cost_nano > attempt.reserved_nano:
+            for name in attempt.budgets:
+                beyond = attempt.cost_nano - attempt.reserved_nano
+                self._cell(families.BUDGET_OVERRUN, self._budget(name))[0] += beyond
         if estimated:
             self._cell(families.ESTIMATED, at.model)[0] += 1
         elif attempt.first_token is not None and attempt.result == "ok" and output + reasoning > 1:
             after = attempt.duration - attempt.first_token
             _add(at.per_token, families.TOKEN_SECONDS, after / (output + reasoning - 1))
+
+    def _budget(self, name: str) -> str:
+        return name if self._labels is not None and name in self._labels.budgets else OTHER
+
+    def _budgets(self, family: Family) -> dict[Labels, Cell]:
+        """By budget and scope. Scopes that no configuration names (users) are shown as one."""
+        sets, total = self._labels, Series(family)
+        if sets is None:
+            return {}
+        limits = family is families.BUDGET_LIMIT
+        for name, budget in sets.budgets.items():
+            if limits and not budget.per:
+                total.cell(name, ALL)[0] = budget.limit_nano
+        for balance in self._balances:
+            if balance.budget not in sets.budgets:
+                continue
+            scope = balance.scope.partition(" ")[2] or balance.scope
+            cell = total.cell(balance.budget, scope if scope in sets.scopes else OTHER)
+            if limits:
+                cell[0] = sets.budgets[balance.budget].limit_nano
+            else:
+                cell[0] += balance.settled if family is families.BUDGET_SETTLED else balance.held
+        return total.cells
 
     def _attempt_place(self, place: RequestPlace, key: tuple[str, str, str, str, str]) -> AttemptPlace:
         model, provider = self._models.get(key[0], OTHER), self._providers.get(key[1], OTHER)
@@ -291,6 +329,8 @@ class Metrics:
         """What a gauge or an info says now; gauges of several processes add up."""
         if family is families.CAPACITY:
             return {(model,): [nano] for model, nano in self._labels.capacity.items()} if self._labels else {}
+        if family in (families.BUDGET_LIMIT, families.BUDGET_SETTLED, families.BUDGET_RESERVED):
+            return self._budgets(family)
         if family is families.CONFIG:
             return {(self._config[0],): [1]} if self._config else {}
         if family is families.RELOADED:

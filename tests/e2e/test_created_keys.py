@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -76,11 +75,7 @@ def test_the_life_of_a_key(tmp_path: Path, upstream: Upstream, workers: str) -> 
         assert done(tmp_path, "keys", "revoke", "ci", "--reason", "leaked") == {"name": "ci", "revoked": 2}
         everywhere(gateway, lambda: {ask(gateway, each).status_code for each in (key, new)} == {401})
         assert gateway.chat("m").status_code == 401, "without keys that open, nobody is let in"
-        gateway.signal(signal.SIGTERM)
-        assert gateway.process is not None
-        assert gateway.process.wait(10) == 0
-        gateway.start()
-        gateway.wait_ready()
+        gateway.restart()
         assert gateway.chat("m").status_code == 401
         rows = [row for row in gateway.rows() if row["key"]]
         assert {(row["key"], row["team"]) for row in rows} == {("ci", "platform")}

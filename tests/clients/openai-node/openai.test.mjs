@@ -25,7 +25,7 @@ test("stream", async () => {
     usage = chunk.usage ?? usage;
   }
   assert.ok(text);
-  assert.equal(usage.completion_tokens, 8);
+  assert.ok(usage.completion_tokens >= 1 && usage.completion_tokens <= 8); // the model may end before its cap
 });
 
 test("cancel mid-stream", async () => {

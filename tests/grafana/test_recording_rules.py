@@ -102,8 +102,8 @@ def test_money_of_machines_and_the_headline(scraped: tuple[Gateway, Prometheus])
     headline = prometheus.value("all:gateway_headline_saving_usd_per_hour:rate5m")
 
     assert capacity == {("small",): 3.6, ("idle",): 0.5}
-    # Answers of two seconds each (1000 / 1000 + 100 / 100) at 3.6 USD an hour; as many as there were, but for what rate()
-    # makes of a window that is not full.
+    # Answers of two seconds each (1000 / 1000 + 100 / 100) at 3.6 USD an hour; as many as there were, but
+    # for what rate() makes of a window that is not full.
     assert per_second["small",] * 300 == pytest.approx(2 * BURSTS, rel=0.25)
     assert charged["small",] == pytest.approx(per_second["small",] * 2 * 3.6, rel=0.05)
     assert charged["idle",] == 0

@@ -363,7 +363,7 @@ class Exchange:
         purpose = HEDGE if self._lost() else "answer" if self.committed or result in _ANSWERS else "retry"
         end = AttemptEnd(
             *(result, self.reason, purpose, self._status, self.started, self._first_token, detail, self.committed),
-            *(self._charge.budgets, self._charge.reserved),
+            *(self._charge.budgets, self._charge.reserved, self.retry_after),
         )
         self.cost_nano = self.flight.end_attempt(self.target, self.seen, end).cost_nano
 

@@ -21,6 +21,7 @@ from gateway.core.routing import Plan, Target
 from gateway.core.tasks import Task
 from gateway.core.usage import Usage, estimate_tokens
 from gateway.core.verdicts import said
+from gateway.errors import RequestError
 
 NOTHING = Usage()
 Header = tuple[bytes, bytes]
@@ -60,6 +61,7 @@ class AttemptEnd(NamedTuple):
     committed: bool = False  # it answered the client, if only in part
     budgets: tuple[str, ...] = ()  # that it is charged to
     reserved: int | None = None  # nano-USD held in each of them; None: it touches none
+    retry_after: float | None = None  # seconds, as the upstream asked
 
 
 class Observed:
@@ -174,6 +176,7 @@ class Flight:
             budgets=end.budgets,
             reserved_nano=end.reserved,
             replica=target.replica.name if target.replica.provider else "",
+            retry_after=end.retry_after,
         )
         self.attempts.append(record)
         return record
@@ -260,7 +263,7 @@ class Flight:
             started=self.began,
             key=self.principal.key,
             team=self.principal.team,
-            user=self.principal.user,
+            user=self.principal.user or _own_user(call),
             tags=tuple(sorted(self.principal.tags | call.hints.tags)) if call is not None else (),
             endpoint=self.request.endpoint,
             requested_model=call.model if call is not None else "",
@@ -290,6 +293,12 @@ class Flight:
             config_hash=config_hash,
             attempts=tuple(self.attempts),
             budget=self.budget if self.outcome == "rejected" else "",
+            n=call.n if call is not None else 1,
+            no_fallback=self.no_fallback,
+            max_cost_nano=call.hints.max_cost_nano_usd if call is not None else None,
+            timeout=call.hints.timeout if call is not None else None,
+            asked_task=call.hints.task if call is not None else "",
+            body_bytes=len(call.body) if call is not None else None,
         )
 
 
@@ -302,6 +311,14 @@ def _together(before: Usage, usage: Usage) -> Usage:
         reasoning=before.reasoning + usage.reasoning,
         estimated=before.estimated or usage.estimated,
     )
+
+
+def _own_user(call: Call | None) -> str:
+    """What the request itself says; a record is made whatever it holds."""
+    try:
+        return call.user if call is not None else ""
+    except RequestError:
+        return ""
 
 
 def latin(text: str) -> bytes:

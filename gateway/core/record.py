@@ -26,6 +26,7 @@ class AttemptRecord(NamedTuple):
     budgets: tuple[str, ...] = ()  # that it was charged to, by name
     reserved_nano: int | None = None  # what was held for it in each of them; None: it touched none
     replica: str = ""  # of a model with several: host:port
+    retry_after: float | None = None  # seconds, as the upstream asked
 
 
 class Record(NamedTuple):
@@ -34,7 +35,7 @@ class Record(NamedTuple):
     started: float  # unix seconds
     key: str
     team: str
-    user: str
+    user: str  # of the key, else the request's own word
     tags: tuple[str, ...]
     endpoint: str
     requested_model: str
@@ -64,3 +65,10 @@ class Record(NamedTuple):
     config_hash: str
     attempts: tuple[AttemptRecord, ...]
     budget: str = ""  # that refused it, by name; empty: none did
+    # What else decides on a request, so that it can be decided anew (`gateway plan`).
+    n: int = 1  # answers asked for
+    no_fallback: bool = False
+    max_cost_nano: int | None = None  # the client's own limit
+    timeout: float | None = None  # seconds, the client's own
+    asked_task: str = ""  # the client's word, known as a task or not
+    body_bytes: int | None = None  # None: the row is older than this

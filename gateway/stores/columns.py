@@ -45,6 +45,8 @@ LIST_OR_NULL = Kind(
 WHOLE = Kind("INTEGER NOT NULL")
 WHOLE_OR_NULL = Kind("INTEGER")
 STATUS_OR_NULL = Kind("INTEGER", _none_if_empty, lambda value: value or 0)
+ONE_OR_MORE = Kind("INTEGER", load=lambda value: value or 1)
+FLAG_OR_NULL = Kind("INTEGER", int, bool)
 FLAG = Kind("INTEGER NOT NULL", int, bool)
 SECONDS = Kind("REAL NOT NULL", float)
 SECONDS_OR_NULL = Kind("REAL", lambda value: None if value is None else float(value))
@@ -106,6 +108,12 @@ REQUEST_COLUMNS = (
     Column("lines_dropped", WHOLE),
     Column("config_hash", TEXT),
     Column("budget", TEXT_OR_NULL, since=2),
+    Column("n", ONE_OR_MORE, since=3),
+    Column("no_fallback", FLAG_OR_NULL, since=3),
+    Column("max_cost_nano", WHOLE_OR_NULL, since=3),
+    Column("timeout", SECONDS_OR_NULL, since=3),
+    Column("asked_task", TEXT_OR_NULL, since=3),
+    Column("body_bytes", WHOLE_OR_NULL, since=3),
 )
 
 ATTEMPT_COLUMNS = (
@@ -127,6 +135,7 @@ ATTEMPT_COLUMNS = (
     Column("replica", TEXT_OR_NULL, since=2),
     Column("budgets", LIST_OR_NULL, since=2),
     Column("reserved_nano", WHOLE_OR_NULL, since=2),
+    Column("retry_after", SECONDS_OR_NULL, since=3),
 )
 
 

@@ -55,7 +55,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             id INTEGER PRIMARY KEY, at INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, subject TEXT NOT NULL,
             before TEXT, after TEXT, reason TEXT){_STRICT}""",
     ),
-    # 3: added({"requests": REQUEST_COLUMNS, "attempts": ATTEMPT_COLUMNS}, 3), and so on. Never change an older one.
+    # 3: what else decides on a request, so that it can be decided anew
+    added({"requests": REQUEST_COLUMNS, "attempts": ATTEMPT_COLUMNS}, 3),
+    # 4: added(..., 4), and so on. Never change an older one.
 )
 """What brings a file from version n (its place, from 0) to n + 1. PRAGMA user_version holds a file's version."""
 

@@ -94,6 +94,7 @@ attempts = st.builds(
     price_source=texts,
     cost_nano=nano,
     reserved_nano=st.none() | nano,
+    retry_after=st.none() | seconds,
     upstream_request_id=texts,
     detail=texts,
 )
@@ -138,6 +139,12 @@ records = st.builds(
     max_output=st.none() | tokens,
     lines_dropped=st.integers(0, 9),
     config_hash=st.text("0123456789abcdef", min_size=12, max_size=12),
+    n=st.integers(1, 128),
+    no_fallback=st.booleans(),
+    max_cost_nano=st.none() | nano,
+    timeout=st.none() | seconds,
+    asked_task=texts,
+    body_bytes=st.none() | tokens,
     attempts=st.lists(attempts, max_size=3).map(tuple),
 ).map(_with_its_cost)
 

@@ -156,8 +156,13 @@ async def paced(port: int, asks: list[Ask], per_second: float, at: dict[float, C
     return list(got)
 
 
-def descriptors(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+def descriptors(pid: int) -> list[str]:
+    """What each of a process's descriptors leads to: a path, or like `socket:[1234]`."""
+    found = []
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since
+            found.append(str(each.readlink()))
+    return found
 
 
 def resident_mb(pid: int) -> float:

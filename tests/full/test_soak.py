@@ -117,7 +117,7 @@ def soak(directory: Path, count: int) -> tuple[dict[int, float], float]:
         Upstream(mixed(1)) as upstream,
         Gateway(directory, ROUTES.replace("@BASE@", upstream.base_url)) as gateway,
     ):
-        before = settled(gateway, upstream)
+        before = fewest(gateway, upstream)
         watch = Watch(gateway.pid, {count // 4, count})
         began = time.monotonic()
         got = asyncio.run(play(gateway.port, requests(count), CLIENTS, watch.seen))
@@ -127,7 +127,7 @@ def soak(directory: Path, count: int) -> tuple[dict[int, float], float]:
         until("every request counted", lambda: gateway.metric("gateway_requests_total") == count, 20)
         check_ledger(gateway, rows, got)
         until("nothing left in flight", lambda: gateway.metric("gateway_requests_in_flight") == 0)
-        assert settled(gateway, upstream) <= before
+        until("no descriptor left over", lambda: held(gateway, upstream) <= before, 20)
         assert upstream.open_connections <= CLIENTS * 2
         stopping = time.monotonic()
         assert gateway.stop() == 0
@@ -139,17 +139,26 @@ def soak(directory: Path, count: int) -> tuple[dict[int, float], float]:
         return watch.resident, took
 
 
-def settled(gateway: Gateway, upstream: Upstream) -> int:
-    """Descriptors of the gateway that are not kept connections to the upstream, once all is quiet."""
+def held(gateway: Gateway, upstream: Upstream) -> int:
+    """Descriptors of the gateway that are not kept connections to the upstream.
+
+    Nor the database file's own: when a connection to it is closed, SQLite keeps the descriptor for the next one as long
+    as others of the process are open (closing it would drop their locks: sqlite.org/howtocorrupt, 2.2). So there are as
+    many as were ever open at once. A connection that was forgotten shows by its descriptor of the write-ahead log.
+    """
+    database = str(gateway.directory / "gateway.db")
+    return sum(to != database for to in descriptors(gateway.pid)) - upstream.open_connections
+
+
+def fewest(gateway: Gateway, upstream: Upstream) -> int:
+    """Within a time in which whatever looks at the store now and then was seen without it."""
     gateway.client.close()
-    last = -1
-    for _ in range(100):
-        now = descriptors(gateway.pid) - upstream.open_connections
-        if now == last:
-            break
-        last = now
-        time.sleep(0.2)
-    return last
+    ends = time.monotonic() + 2
+    least = held(gateway, upstream)
+    while time.monotonic() < ends:
+        time.sleep(0.02)
+        least = min(least, held(gateway, upstream))
+    return least
 
 
 def check_answers(got: list[Got], count: int) -> None:

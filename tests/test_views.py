@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.core.answers import Seen
 from gateway.core.failures import Refusal
-from gateway.views import read_answer, read_chunk, read_error
+from gateway.views.openai import read_answer, read_chunk, read_error
 
 FIRST = (0,)  # the first choice has finished
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from gateway.config import schema, spending
 from gateway.config.endpoints import asleep, read_endpoints, sleeping
-from gateway.config.models import Models, first, timeouts
+from gateway.config.models import Models, default_apis, first, timeouts
 from gateway.config.patterns import compile_pattern
 from gateway.config.problems import Problems
 from gateway.config.schema_base import Match as WrittenMatch
@@ -76,14 +76,16 @@ def _provider(name: str, written: schema.Provider, folder: Path, problems: Probl
     ca_file = str(folder / written.ca_file) if written.ca_file else ""
     if ca_file and not why and not Path(ca_file).is_file():
         problems.add(("providers", name, "ca_file"), f"there is no file {written.ca_file}")
+    base_url = str(written.base_url or "")
     options = {each: getattr(written, each) for each in ("model", "threads", "context", "parallel")}
     return ProviderConfig(
         name=name,
         dialect=written.dialect,
-        base_url=str(written.base_url or ""),
+        base_url=base_url,
         api_key=str(written.api_key or ""),
         headers={header: str(value) for header, value in (written.headers or {}).items() if value},
         ca_file=ca_file,
+        apis=frozenset(written.apis or default_apis(written.dialect, base_url)),
         options={option: value for option, value in options.items() if value is not None},
         disabled=why,
     )

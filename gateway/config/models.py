@@ -76,6 +76,7 @@ class Models:
             drop=frozenset((*(defaults.drop or ()), *(written.drop or ()))),
             timeouts=timeouts(written.timeout),
             replicas=replicas_of(endpoints),
+            apis=provider.apis,
             cap_name=_cap_name(provider.base_url),
             max_extra_nano=nano(first(written.max_extra_usd, defaults.max_extra_usd, None)),
             max_in_flight=first(written.max_in_flight, defaults.max_in_flight, None),
@@ -115,6 +116,14 @@ class Models:
             yield f"model {model.name} {why} and has no price, so its cost is unknown; give it {_HOW_TO_PRICE}"
         if isinstance(written.price, schema.TokenPrice) and 0 < written.price.output < _PER_TOKEN:
             yield f"model {model.name} costs under ${_PER_TOKEN} a million tokens: prices are per million, not per one"
+
+
+def default_apis(dialect: str, base_url: str) -> tuple[str, ...]:
+    """What a server has where the file does not say: others than OpenAI have little of responses, or nothing."""
+    host = urlsplit(base_url).hostname or ""
+    if dialect == "local":
+        return ("chat", "messages", "responses")  # llama.cpp's server has them all
+    return ("chat", "responses") if host.endswith(_NEW_CAP_HOSTS) else ("chat",)
 
 
 def _cap_name(base_url: str) -> str:

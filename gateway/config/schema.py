@@ -70,6 +70,12 @@ class Provider(Shape):
         description="Sent as `Authorization: Bearer`. Write ${NAME}: the provider sleeps while it is not set.",
     )
     headers: dict[f.HeaderName, f.HeaderValue] | None = Field(default=None, description="More headers, sent each time.")
+    apis: list[Literal["chat", "messages", "responses"]] | None = Field(
+        default=None,
+        min_length=1,
+        description="What the server has: `chat` (with completions and embeddings), `messages` (Anthropic's), "
+        "`responses`. Default: chat, and responses at OpenAI itself.",
+    )
     ca_file: f.TextOrMissing | None = Field(
         default=None, description="A PEM file of authorities to trust instead of the system's; relative to this file."
     )

@@ -21,6 +21,7 @@ class ProviderConfig(NamedTuple):
     headers: Mapping[str, str] = {}
     ca_file: str = ""
     proxy: str = ""
+    apis: frozenset[str] = frozenset({"chat"})  # that the server has: chat, messages, responses
     options: Mapping[str, object] = {}  # "local": {"threads": 2, "context": 2048, "parallel": 2}
     disabled: str = ""
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 
 class Seen(NamedTuple):
-    """One JSON answer or one SSE chunk of any OpenAI-dialect server."""
+    """One JSON answer or one SSE event, whatever its dialect. Finish reasons in the words of OpenAI's chat."""
 
     useful: bool = False  # holds content, a tool call, a refusal, reasoning, audio, text, or embedding data
     choices: int = 0  # how many choices (or embedding rows) it holds
@@ -20,3 +20,4 @@ class Seen(NamedTuple):
     characters: int = 0  # of visible output, for estimates
     reasoning_characters: int = 0
     finished: tuple[int, ...] = ()  # indices of the choices that have a finish_reason
+    done: bool = False  # nothing follows this event: what `[DONE]` says in OpenAI's chat

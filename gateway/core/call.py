@@ -8,12 +8,12 @@ members replaced that must be (`outgoing_body`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from gateway.core import splice
-from gateway.core.content import CHARACTERS_PER_TOKEN, Content, read_input, read_messages
+from gateway.core.content import CHARACTERS_PER_TOKEN, Content
 from gateway.core.fields import Fields, wrong
+from gateway.core.forms import FORMS, Endpoint
 from gateway.core.globs import fits
 from gateway.core.hints import Hints, read_hints
 from gateway.errors import RequestError
@@ -55,14 +55,6 @@ class Json(Protocol):
         """Encodes compactly."""
 
 
-class Endpoint(StrEnum):
-    """What is asked for; the value is the path below `/v1`, on our side and upstream."""
-
-    CHAT = "/chat/completions"
-    COMPLETIONS = "/completions"
-    EMBEDDINGS = "/embeddings"
-
-
 class Principal(NamedTuple):
     """Who calls. `key` is the key's name, never its value; empty when keys are not in use."""
 
@@ -87,7 +79,7 @@ class Call:
 
     __slots__ = (
         *("_content", "_fields", "_has", "_json", "_messages"),
-        *("body", "choices", "endpoint", "headers", "hints", "longest", "max_output", "model", "n", "stream"),
+        *("body", "choices", "endpoint", "form", "headers", "hints", "longest", "max_output", "model", "n", "stream"),
         "wants_usage",
     )
 
@@ -98,7 +90,7 @@ class Call:
     model: str  # as requested
     stream: bool
     wants_usage: bool  # stream_options.include_usage
-    max_output: int | None  # the client's cap: max_completion_tokens, else max_tokens
+    max_output: int | None  # the client's cap, by the member that wins (`Form.caps`)
     longest: int | None  # the larger of both caps, where servers may go by either
     n: int
     choices: int  # answers that are made, and billed, for each prompt: `n`, or `best_of`
@@ -106,47 +98,48 @@ class Call:
     def __init__(self, endpoint: Endpoint, headers: Mapping[str, str], fields: Fields, json: Json) -> None:
         """Raises RequestError as `parse`."""
         self.endpoint = endpoint
+        self.form = FORMS[endpoint]
         self.body = fields.body
         self.headers = headers
         self._fields = fields
         self._json = json
         self._content: Content | None = None
         self._has: frozenset[str] | None = None
-        self._messages: list[dict[str, Any]] = []
+        self._messages: list[dict[str, Any]] | None = None
         self.model = _model(fields)
         self.stream = self.wants_usage = False
         self.max_output = self.longest = None
         self.n = self.choices = 1
-        if endpoint is Endpoint.EMBEDDINGS:
-            _require(fields, "input")
+        if self.form.messages:
+            self._messages = _messages(fields)
         else:
+            _require(fields, self.form.content)
+        if self.form.caps:
             self._read_generation(fields)
         metadata = fields.object("metadata") if "metadata" in fields.members else b""
         self.hints = read_hints(headers, metadata, json)
 
     def _read_generation(self, fields: Fields) -> None:
-        if self.endpoint is Endpoint.CHAT:
-            self._messages = _messages(fields)
-            if "tools" in fields.members:
-                fields.array("tools")
-        else:
-            _require(fields, "prompt")
+        if "tools" in fields.members:
+            fields.array("tools")
         self.stream = fields.flag("stream")
-        if "stream_options" in fields.members:
+        self.wants_usage = self.stream and not self.form.asks_usage
+        if self.form.asks_usage and "stream_options" in fields.members:
             options = fields.object("stream_options")
             self.wants_usage = self.stream and bool(options) and _includes_usage(options, self._json)
-        max_tokens = fields.whole("max_tokens", MAX_TOKENS)
-        self.max_output = fields.whole("max_completion_tokens", MAX_TOKENS) or max_tokens
-        self.longest = max(self.max_output, max_tokens or 0) if self.max_output is not None else None
-        self.n = self.choices = fields.whole("n", MAX_CHOICES) or 1
-        if "best_of" in fields.members:
-            self.choices = max(self.n, fields.whole("best_of", MAX_CHOICES) or 1)
+        caps = [fields.whole(name, MAX_TOKENS) for name in self.form.caps]
+        self.max_output = next(filter(None, caps), None)
+        self.longest = max(filter(None, caps), default=None)
+        if self.form.choices:
+            self.n = self.choices = fields.whole("n", MAX_CHOICES) or 1
+            if "best_of" in fields.members:
+                self.choices = max(self.n, fields.whole("best_of", MAX_CHOICES) or 1)
 
     @property
     def has(self) -> frozenset[str]:
         """Which of images, audio, tools, json_schema the request holds."""
         if self._has is None:
-            self._has = self._read_content().has | _declared(self._fields)
+            self._has = self._read_content().has | _declared(self._fields, self.form.schema)
         return self._has
 
     @property
@@ -235,14 +228,9 @@ class Call:
 
     def _read_content(self) -> Content:
         if self._content is None:
-            match self.endpoint:
-                case Endpoint.CHAT:
-                    self._content = read_messages(self._messages)
-                    self._messages = []  # only the facts are kept
-                case Endpoint.COMPLETIONS:
-                    self._content = read_input(self._fields.value("prompt"))
-                case Endpoint.EMBEDDINGS:
-                    self._content = read_input(self._fields.value("input"))
+            given = self._messages if self._messages is not None else self._fields.value(self.form.content)
+            self._content = self.form.read(self._fields, given)
+            self._messages = None  # only the facts are kept
         return self._content
 
 
@@ -274,7 +262,7 @@ def outgoing_body(call: Call, *, model: str, set: Mapping[str, Any], drop: froze
         edits[name] = None
     for name, value in set.items():
         edits[name] = call.encode(value) if name in drop else call.merged(name, value)
-    if call.stream:
+    if call.stream and call.form.asks_usage:
         asks = ask_usage and "stream_options" not in drop
         edits["stream_options"] = call.merged("stream_options", _ASK_USAGE) if asks else None
     if model != call.model:
@@ -327,13 +315,15 @@ def _includes_usage(options: bytes, json: Json) -> bool:
     raise wrong("stream_options.include_usage", "true, false or null")
 
 
-def _declared(fields: Fields) -> frozenset[str]:
-    """What members other than the content ask of a model."""
+def _declared(fields: Fields, schema: str) -> frozenset[str]:
+    """What members other than the content ask of a model. `schema`: the member that asks for JSON of a shape."""
     found: list[str] = []
     if any(name in fields.members and fields.array(name) for name in ("tools", "functions")):
         found.append("tools")
-    if "response_format" in fields.members:
-        wanted = fields.value("response_format")
+    if schema in fields.members:
+        wanted = fields.value(schema)
+        if isinstance(wanted, dict):
+            wanted = wanted.get("format", wanted)  # responses have it inside `text`
         if isinstance(wanted, dict) and wanted.get("type") in ("json_schema", "json_object"):
             found.append("json_schema")
     if "modalities" in fields.members:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from gateway.core.call import Call, Endpoint
+from gateway.core.call import Call
 from gateway.core.pricing import Price, cost
 from gateway.core.rules import Target
 from gateway.core.strategies import UNKNOWN_OUTPUT
@@ -27,10 +27,7 @@ LEAST_CAP = 4096  # tokens: no answer is cut shorter than this to fit a budget
 TYPICAL = 4  # times the route's 99th percentile: what an answer without a cap is given room for
 SMALL = 100  # a ceiling is small if so many of it fit into what is left
 
-CAPS = ("max_tokens", "max_completion_tokens")
 _HIGH = bytes(range(128, 256))
-_GROWTH: Mapping[Endpoint, int] = {Endpoint.CHAT: 3, Endpoint.COMPLETIONS: 3, Endpoint.EMBEDDINGS: 11}
-_ESCAPE_GROWTH: Mapping[Endpoint, int] = {Endpoint.CHAT: 3, Endpoint.COMPLETIONS: 3, Endpoint.EMBEDDINGS: 27}
 
 # Members that let a call cost more than its tokens at the usual rates, and the values with which they do not.
 _EXTRAS: Mapping[str, tuple[object, ...]] = {
@@ -83,9 +80,9 @@ def input_bound(call: Call, target: Target) -> int:
     bound = len(body) + TEMPLATE_TOKENS
     if not body.isascii():
         plain = len(body.translate(None, _HIGH))
-        bound += (len(body) - plain) * (_GROWTH[call.endpoint] - 1)
+        bound += (len(body) - plain) * (call.form.growth - 1)
     if escapes := body.count(b"\\u"):
-        bound += escapes * _ESCAPE_GROWTH[call.endpoint]
+        bound += escapes * call.form.escape_growth
     if "tools" in call.has:
         bound += TOOL_TOKENS + len(call.source("tools")) + len(call.source("functions"))
     window = target.model.context_window
@@ -96,16 +93,17 @@ def input_bound(call: Call, target: Target) -> int:
 
 def _output(call: Call, target: Target, p99: int | None) -> tuple[int, int | None]:
     """Tokens of one answer at most, and a lower cap that could be sent instead; None where there is none."""
-    if call.endpoint is Endpoint.EMBEDDINGS:
+    names = call.form.caps
+    if not names:
         return 0, None
     model = target.model
-    caps = [value for name in CAPS if isinstance(value := model.set.get(name), int)]
-    if not caps and call.longest is not None and model.drop.isdisjoint(CAPS):
+    caps = [value for name in names if isinstance(value := model.set.get(name), int)]
+    if not caps and call.longest is not None and model.drop.isdisjoint(names):
         caps = [call.longest]
     if caps:
         return max(caps), None
     longest = model.max_output_tokens
-    if not model.drop.isdisjoint(CAPS):  # the server knows no cap
+    if not model.drop.isdisjoint(names):  # the server knows no cap
         return longest or UNKNOWN_OUTPUT, None
     cap = max(TYPICAL * (p99 or 0), LEAST_CAP)
     if longest is None:

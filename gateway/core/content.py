@@ -16,6 +16,7 @@ _ATTACHMENTS: Mapping[str, str] = {
     "input_audio": "audio",
     "file": "",  # servers turn it into text or images themselves
     "input_file": "",
+    "document": "",  # Anthropic's
     "video_url": "",  # vLLM's, likewise
 }
 
@@ -67,8 +68,10 @@ def read_messages(messages: Sequence[Mapping[str, Any]]) -> Content:
         elif role != "assistant" or len(message) != _PLAIN or not isinstance(content, str):
             characters += _tool_call_characters(message.get("tool_calls"))
             tied = tied or _ties(message)
+    final = messages[-1]
+    role = "tool" if _answers_a_tool(final.get("content")) else str(final.get("role", ""))
     return Content(
-        *(frozenset(has), "\n".join(system), text_of(last), str(messages[-1].get("role", "")), characters),
+        *(frozenset(has), "\n".join(system), text_of(last), role, characters),
         *(attachments * ATTACHMENT_TOKENS, tied, attachments, remote),
     )
 
@@ -83,6 +86,13 @@ def _ties(message: Mapping[str, Any]) -> bool:
     return isinstance(parts, list) and any(isinstance(part, dict) and _part_ties(part) for part in parts)
 
 
+def _answers_a_tool(content: object) -> bool:
+    """Anthropic has no role for what a tool said: it is a part of a message of the user."""
+    return isinstance(content, list) and any(
+        isinstance(part, dict) and part.get("type") == "tool_result" for part in content
+    )
+
+
 def _part_ties(part: Mapping[str, Any]) -> bool:
     kind = part.get("type")
     return kind == "tool_use" or (isinstance(kind, str) and kind in _THINKING_PARTS and _is_signed(part))
@@ -94,6 +104,34 @@ def _is_signed(value: object, depth: int = _DEPTH) -> bool:
     if not isinstance(value, dict) or not depth:
         return False
     return any(map(value.get, _SIGNATURES)) or any(_is_signed(inner, depth - 1) for inner in value.values())
+
+
+def with_system(content: Content, system: object) -> Content:
+    """With a system prompt that stands outside of the messages: Anthropic's `system`, `instructions` of responses."""
+    if not (text := text_of(system)):
+        return content
+    whole = "\n".join(filter(None, (text, content.system_prompt)))
+    return content._replace(system_prompt=whole, characters=content.characters + len(text))
+
+
+def read_items(given: object) -> Content:
+    """Of the `input` of a response: a string, or messages, tool calls, their results and reasoning in their order."""
+    if isinstance(given, str):
+        return Content(last_message=given, last_role="user", characters=len(given))
+    items = [item for item in given if isinstance(item, dict)] if isinstance(given, list) else []
+    if not items:
+        return Content()
+    content = read_messages([item for item in items if "role" in item] or [{}])
+    others = [item for item in items if "role" not in item]
+    texts = [item.get(name) for item in others for name in ("arguments", "input", "output")]
+    characters = sum(len(text_of(text)) for text in texts)
+    last = items[-1]
+    role = str(last.get("role") or ("tool" if str(last.get("type", "")).endswith("_output") else "assistant"))
+    return content._replace(
+        characters=content.characters + characters,
+        last_role=role,
+        tied=content.tied or bool(others),
+    )
 
 
 def read_input(given: object) -> Content:
@@ -124,14 +162,22 @@ def _texts(parts: Sequence[object]) -> Iterator[str]:
 
 def _measure_parts(parts: Sequence[object], has: set[str]) -> tuple[int, int]:
     """Characters and attachments; adds to `has` what the parts ask of a model."""
-    attachments = 0
+    characters = attachments = 0
     for part in parts:
-        kind = part.get("type") if isinstance(part, dict) else None
+        if not isinstance(part, dict):
+            continue
+        kind = part.get("type")
         if isinstance(kind, str) and kind in _ATTACHMENTS:
             attachments += 1
             has.add(_ATTACHMENTS[kind])
+        elif kind == "tool_result":  # Anthropic's: text, or parts again
+            inner = part.get("content")
+            size, count = _measure_parts(inner, has) if isinstance(inner, list) else (len(text_of(inner)), 0)
+            characters, attachments = characters + size, attachments + count
+        elif kind == "tool_use":
+            characters += len(str(part.get("input", "")))
     has.discard("")
-    return sum(map(len, _texts(parts))), attachments
+    return characters + sum(map(len, _texts(parts))), attachments
 
 
 def _is_remote(part: object) -> bool:

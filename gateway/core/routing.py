@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from gateway.core.budgets import NO_VERDICT, NOTHING_TOUCHED, Budget, BudgetIndex, Touched, Verdict
-from gateway.core.call import Call, Endpoint, Principal
+from gateway.core.call import Call, Principal
 from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
 from gateway.core.health import in_good_health, left_out, none_healthy
 from gateway.core.index import Index, LineUp, price_of, rest_of
@@ -46,11 +46,6 @@ _NEEDED_BY: Mapping[str, str] = {
     "tools": "tools",
     "json_schema": "response_format",
 }  # capability -> member; else messages
-_CONTENT: Mapping[Endpoint, str] = {
-    Endpoint.CHAT: "messages",
-    Endpoint.COMPLETIONS: "prompt",
-    Endpoint.EMBEDDINGS: "input",
-}
 _DEARER = "more than x-gateway-max-cost-usd"
 _NAMES: Mapping[str, str] = {"json_schema": "JSON schemas"}
 
@@ -239,6 +234,8 @@ def _fitted(target: Target, call: Call, skipped: list[Skipped]) -> Target | None
 
 def _unable(model: Model, call: Call) -> str:
     """Why a model cannot do what the request needs; empty where it can."""
+    if call.form.api not in model.apis:
+        return f"its server has no {call.endpoint} (`apis` of provider {model.provider})"
     if lacking := _lacking(model, call):
         return "does not support " + " or ".join(_NAMES.get(need, need) for need in lacking)
     if _too_small(model, call):
@@ -282,7 +279,7 @@ def _refusal(line_up: LineUp, call: Call, skipped: Sequence[Skipped]) -> Request
     if any(each.why.endswith(_DEARER) for each in skipped):
         return RequestError(message, code="max_cost_exceeded", param="x-gateway-max-cost-usd")
     if any(_too_small(model, call) for model in models):
-        return RequestError(message, code="context_length_exceeded", param=_CONTENT[call.endpoint])
+        return RequestError(message, code="context_length_exceeded", param=call.form.content)
     return RequestError(message, param="model")  # a wildcard that the requested name does not fit
 
 

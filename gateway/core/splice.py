@@ -90,9 +90,9 @@ def apply(body: bytes, json: Json, members: Mapping[str, Span], edits: Mapping[s
 def add_cost(body: bytes, json: Json, nano_usd: int) -> bytes:
     """Puts `"cost": <USD>` into the `usage` object of an answer; replaces one that is there.
 
-    The object is the top level's, else the one inside `choices` (Moonshot reports it in the first choice). Without such
-    an object the bytes come back as they are. So do bytes that are no JSON object or repeat a name: they are the
-    upstream's, and we do not guess which of two values counts.
+    The object is the top level's, else the one inside `choices` (Moonshot reports it in the first choice) or inside
+    `response` (the event that ends a response). Without such an object the bytes come back as they are. So do bytes
+    that are no JSON object or repeat a name: they are the upstream's, and we do not guess which of two values counts.
     """
     try:
         start, end = _usage(body, json)
@@ -108,6 +108,10 @@ def _usage(body: bytes, json: Json) -> Span:
     start, end = members.get("usage", (0, 0))
     if body[start : start + 1] == b"{" and end:
         return start, end
+    start, end = members.get("response", (0, 0))
+    if body[start : start + 1] == b"{" and end:
+        inner = spans(body[start:end], json).get("usage", (0, 0))
+        return (start + inner[0], start + inner[1]) if body[start + inner[0] : start + inner[0] + 1] == b"{" else (0, 0)
     found = _USAGE.search(body, *members.get("choices", (0, 0)))
     return found.span(1) if found is not None else (0, 0)
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
-from gateway.core.call import Call, Endpoint, Principal
+from gateway.core.call import Call, Principal
 from gateway.core.index import LineUp
 from gateway.core.rules import Model, Signals, Target
 
@@ -45,9 +45,9 @@ def session_key(call: Call) -> str:
     """
     if call.hints.session:
         return call.hints.session
-    if call.endpoint is not Endpoint.CHAT:
+    if not call.form.messages:
         return ""
-    leading = call.source("messages")[:_LEADING]
+    leading = call.source(call.form.content)[:_LEADING]
     return blake2b(leading[: _end_of_opening(leading)], digest_size=16).hexdigest()
 
 

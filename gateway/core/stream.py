@@ -90,13 +90,15 @@ class StreamTap:
             self.over = False
             self.characters += seen.characters
             self.reasoning_characters += seen.reasoning_characters
-        if seen.usage is not None:
-            self.usage = seen.usage
+        if seen.usage is not None:  # Anthropic reports what was read at the start and what was written at the end
+            self.usage = seen.usage if self.usage is None else {**self.usage, **seen.usage}
+        if seen.done:
+            self.done = True
         if seen.finish:
             self._finish(seen)
             if not self._pass_errors and finish_is_broken(seen.finish):
                 return b""
-        return raw if seen.usage is None else self._take_usage(event, seen.usage, hide=seen.usage_only)
+        return raw if seen.usage is None else self._take_usage(event, hide=seen.usage_only)
 
     def _finish(self, seen: Seen) -> None:
         self._finished.update(seen.finished)
@@ -104,10 +106,10 @@ class StreamTap:
             self.finish = seen.finish
             self.over = True
 
-    def _take_usage(self, event: Event, usage: dict[str, Any], *, hide: bool) -> bytes:
+    def _take_usage(self, event: Event, *, hide: bool) -> bytes:
         if hide and not self._show_usage:
             return b""
-        return with_data(event, self._add_cost(event.data or b"", usage))
+        return with_data(event, self._add_cost(event.data or b"", self.usage or {}))
 
     def _take_other(self, event: Event) -> bytes:
         """Data that is not a JSON object."""

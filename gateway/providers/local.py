@@ -30,7 +30,7 @@ from gateway.errors import UpstreamFailure
 from gateway.providers.base import Attempt, Upstream
 from gateway.providers.http import HttpClient
 from gateway.providers.openai import CONNECT_SECONDS, OpenAIProvider
-from gateway.views import read_answer, read_chunk
+from gateway.views import VIEWS
 
 log = logging.getLogger("gateway.local")
 
@@ -258,11 +258,11 @@ class LocalProvider:
             raise UpstreamFailure("connect", missing() or "the embedded model is not running")
         return await self._inner.open(attempt)
 
-    def read_answer(self, call: Call, body: bytes) -> Seen | None:  # noqa: ARG002  # other dialects need the call
-        return read_answer(body)
+    def read_answer(self, call: Call, body: bytes) -> Seen | None:
+        return VIEWS[call.endpoint].answer(body)
 
-    def read_chunk(self, call: Call, data: bytes) -> Seen | None:  # noqa: ARG002  # the same
-        return read_chunk(data)
+    def read_chunk(self, call: Call, data: bytes) -> Seen | None:
+        return VIEWS[call.endpoint].chunk(data)
 
     async def alive(self, timeout: float) -> bool:  # noqa: ASYNC109  # as in the protocol
         if self._server is not None:

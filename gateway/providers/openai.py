@@ -13,7 +13,7 @@ from gateway.core.call import Call, Endpoint, outgoing_body
 from gateway.errors import UpstreamFailure
 from gateway.providers.base import REFUSAL_LIMIT, REFUSAL_SECONDS, Attempt, Upstream
 from gateway.providers.http import HttpClient
-from gateway.views import read_answer, read_chunk
+from gateway.views import VIEWS
 
 CONNECT_SECONDS = 10.0  # where a target names no limit
 MAX_IDLE = 256  # connections kept
@@ -93,11 +93,11 @@ class OpenAIProvider:
             self._remember(model)
         return again
 
-    def read_answer(self, call: Call, body: bytes) -> Seen | None:  # noqa: ARG002  # other dialects need the call
-        return read_answer(body)
+    def read_answer(self, call: Call, body: bytes) -> Seen | None:
+        return VIEWS[call.endpoint].answer(body)
 
-    def read_chunk(self, call: Call, data: bytes) -> Seen | None:  # noqa: ARG002  # the same
-        return read_chunk(data)
+    def read_chunk(self, call: Call, data: bytes) -> Seen | None:
+        return VIEWS[call.endpoint].chunk(data)
 
     async def alive(self, timeout: float) -> bool:  # noqa: ASYNC109  # one number is the whole need
         """Any answer below 500 to GET /models counts: not every server has the list, nor may every key see it.
@@ -120,7 +120,7 @@ class OpenAIProvider:
         model = target.model
         ours = model.set
         if cap is not None:
-            ours = {**ours, model.cap_name if call.endpoint is Endpoint.CHAT else "max_tokens": cap}
+            ours = {**ours, model.cap_name if call.endpoint is Endpoint.CHAT else call.form.caps[-1]: cap}
         body = outgoing_body(call, model=target.upstream_name, set=ours, drop=model.drop, ask_usage=ask_usage)
         headers = self._headers(call)
         limit = target.timeouts.connect

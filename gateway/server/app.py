@@ -17,7 +17,8 @@ from gateway.flight import Request
 from gateway.keyring import Keyring
 from gateway.runtime import Gateway, Runtime
 from gateway.server.auth import ANONYMOUS, Authenticator
-from gateway.server.openai import OpenAIClient
+from gateway.server.client import AsgiClient
+from gateway.server.errors import ERRORS, OPENAI
 from gateway.server.protocol import BoundedHttpProtocol, connection_of
 from gateway.wire import CODEC
 
@@ -40,7 +41,7 @@ class PublicApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = connection_of(scope)
-        client = OpenAIClient(send, connection.flow)
+        client = AsgiClient(send, connection.flow)
         runtime = self._gateway.enter()
         try:
             await self._serve(runtime, scope, receive, client)
@@ -53,13 +54,14 @@ class PublicApp:
         finally:
             self._gateway.leave(runtime)
 
-    async def _serve(self, runtime: Runtime, scope: Scope, receive: Receive, client: OpenAIClient) -> None:
+    async def _serve(self, runtime: Runtime, scope: Scope, receive: Receive, client: AsgiClient) -> None:
         path: str = scope["path"]
         if path == "/healthz":
             await _answer(client, {"status": "ok"})
             return
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         endpoint = ENDPOINTS.get(path)
+        client.errors = OPENAI if endpoint is None else ERRORS.get(endpoint, OPENAI)
         request = Request(endpoint.value if endpoint is not None else "other", _request_id(headers))
         principal = ANONYMOUS
         try:
@@ -84,7 +86,7 @@ class PublicApp:
             door = self._door = (runtime, version, Authenticator(runtime.config, self._keyring))
         return door[2]
 
-    async def _other(self, runtime: Runtime, scope: Scope, principal: Principal, client: OpenAIClient) -> None:
+    async def _other(self, runtime: Runtime, scope: Scope, principal: Principal, client: AsgiClient) -> None:
         path: str = scope["path"]
         if path != MODELS and not path.startswith(MODELS + "/"):
             raise RequestError(
@@ -130,7 +132,7 @@ class PublicApp:
         return RequestError(message, status=413, code="request_too_large")
 
 
-async def _end(connection: BoundedHttpProtocol, client: OpenAIClient) -> None:
+async def _end(connection: BoundedHttpProtocol, client: AsgiClient) -> None:
     """Ends a request that was cancelled, which happens for two reasons, and neither is an error of this process.
 
     Either the drain time is over: the client is told, by a 503 or by its stream's last event, if it can be. Or the
@@ -145,7 +147,7 @@ async def _end(connection: BoundedHttpProtocol, client: OpenAIClient) -> None:
         await client.fail(Overloaded("The gateway is going down; send the request again."), [])
 
 
-async def _until_hangup(receive: Receive, client: OpenAIClient, run: Coroutine[Any, Any, None]) -> None:
+async def _until_hangup(receive: Receive, client: AsgiClient, run: Coroutine[Any, Any, None]) -> None:
     """Runs a call and cancels it when its client goes away. The watch starts late: most fast calls never need it."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
@@ -199,7 +201,7 @@ def _model(runtime: Runtime, name: str) -> dict[str, object]:
     return {"id": name, "object": "model", "created": runtime.created, "owned_by": owner}
 
 
-async def _answer(client: OpenAIClient, value: object) -> None:
+async def _answer(client: AsgiClient, value: object) -> None:
     body = json.dumps(value).encode()
     await client.start(200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))])
     await client.send(body, more=False)

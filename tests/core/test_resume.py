@@ -9,7 +9,7 @@ import pytest
 
 from gateway.core.call import Call, Endpoint, parse
 from gateway.core.resume import ContinuingTap, Partial, may_resume, read_partial, resumed
-from gateway.views import read_chunk
+from gateway.views.openai import read_chunk
 from gateway.wire import CODEC
 
 

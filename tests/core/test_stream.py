@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.core.failures import Kind
 from gateway.core.stream import StreamTap, judge_stream
 from gateway.errors import UpstreamFailure
-from gateway.views import read_chunk
+from gateway.views.openai import read_chunk
 
 
 def add_cost(data: bytes, usage: dict[str, Any]) -> bytes:

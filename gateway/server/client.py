@@ -1,4 +1,4 @@
-"""The client's side in OpenAI's dialect, over ASGI."""
+"""The client's side over ASGI; errors in its own dialect."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 from gateway.errors import GatewayError
 from gateway.flight import Header, latin
-from gateway.server.errors import envelope, event
+from gateway.server.errors import OPENAI
 
 PIECE = 64 * 1024  # bytes of a stream that are handed over at once
 
 
-class OpenAIClient:
+class AsgiClient:
     """Implements `gateway.exchange.Client`."""
 
-    __slots__ = ("_flow", "_send", "finished", "in_pieces", "started")
+    __slots__ = ("_flow", "_send", "errors", "finished", "in_pieces", "started")
 
     def __init__(self, send: Send, flow: FlowControl) -> None:
         """`flow`: of the connection that `send` writes to."""
         self._send = send
         self._flow = flow
+        self.errors = OPENAI  # of the endpoint, once that is known
         self.started = False
         self.finished = False
         self.in_pieces = False  # a part of something is out, which nothing else may follow
@@ -49,9 +50,9 @@ class OpenAIClient:
 
     async def fail(self, error: GatewayError, headers: list[Header]) -> None:
         if self.started:
-            await self.send(event(error), more=False)
+            await self.send(self.errors.event(error), more=False)
             return
-        body = envelope(error)
+        body = self.errors.whole(error)
         extra = [(name.encode(), latin(value)) for name, value in error.headers.items()]
         content = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await self.start(error.status, headers + extra + content)

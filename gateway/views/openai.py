@@ -1,4 +1,4 @@
-"""Answers, chunks and errors of OpenAI-dialect servers -> the core's neutral views. With `wire`, all that uses msgspec.
+"""Chat, completions, embeddings and errors of OpenAI-dialect servers.
 
 Only the members that decisions need are decoded; log probabilities, embeddings and the rest are skipped over. A member
 of an unexpected type is passed over, never a reason to give up an otherwise good answer.
@@ -120,12 +120,12 @@ def _usual(answer: _Answer, choice: _Choice) -> Seen | None:
         return None
     shown = len(content)
     thoughts = len(thought)
-    return tuple.__new__(Seen, (shown + thoughts > 0, 1, "", None, False, None, shown, thoughts, ()))
+    return tuple.__new__(Seen, (shown + thoughts > 0, 1, "", None, False, None, shown, thoughts, (), False))
 
 
 def read_error(body: bytes) -> Refusal:
     """What the body of a 4xx or 5xx says, whatever its shape: OpenAI's envelope, FastAPI's, plain text, HTML."""
-    value = _loads(body)
+    value = loads(body)
     if isinstance(value, list) and value:
         value = value[0]  # Gemini's OpenAI endpoint wraps the envelope in an array: FuzzAnything/PromptFuzz#42
     if not isinstance(value, dict):
@@ -145,14 +145,14 @@ def _decode(body: bytes) -> _Answer | None:
     try:
         return _typed.decode(body)
     except msgspec.ValidationError:
-        value = _loads(body)
+        value = loads(body)
         return _lenient(value) if isinstance(value, dict) else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
-def _loads(body: bytes) -> object:
-    """The value; None where it is not JSON (or null)."""
+def loads(body: bytes) -> object:
+    """Any JSON value; None where it is not JSON (or null)."""
     try:
         value: object = _untyped.decode(body)
         return value
@@ -268,12 +268,12 @@ def _length(value: object, depth: int = 4) -> int:
 
 def _bare_error(body: bytes) -> object:
     """Older vLLM has no envelope: {"object": "error", "message": ..., "type": ..., "code": ...}."""
-    value = _loads(body)
+    value = loads(body)
     return value if isinstance(value, dict) and value.get("object") == "error" else None
 
 
 def _holds_only_usage(data: bytes) -> bool:
-    value = _loads(data)
+    value = loads(data)
     return isinstance(value, dict) and all(member is None or name in _ENVELOPE for name, member in value.items())
 
 

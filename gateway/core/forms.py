@@ -1,0 +1,74 @@
+"""What a request looks like at each endpoint: where its content stands, what caps its output, what else differs.
+
+Everything that asks "which endpoint is it?" of a request's body asks this table. To add an endpoint: a name in
+`Endpoint`, a row in `FORMS`, and for answers a row in `gateway.views.VIEWS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gateway.core.content import Content, read_input, read_items, read_messages, with_system
+
+if TYPE_CHECKING:  # `fields` needs nothing of this module, but `call`, which it names, does
+    from gateway.core.fields import Fields
+
+
+class Endpoint(StrEnum):
+    """What is asked for; the value is the path below `/v1`, on our side and upstream."""
+
+    CHAT = "/chat/completions"
+    COMPLETIONS = "/completions"
+    EMBEDDINGS = "/embeddings"
+    MESSAGES = "/messages"  # Anthropic's API: docs.anthropic.com/en/api/messages
+    RESPONSES = "/responses"  # platform.openai.com/docs/api-reference/responses
+
+
+class Form(NamedTuple):
+    """A row. Growth: how many times as many tokens as bytes there may be of what is not ASCII, by normalisation."""
+
+    content: str  # the member that must be there and holds the content
+    read: Callable[[Fields, Any], Content]  # takes the content, decoded
+    caps: tuple[str, ...] = ()  # members that cap the output, the one that wins first; none: it writes no text
+    schema: str = ""  # the member that asks for JSON of a shape
+    api: str = "chat"  # its name in a provider's `apis:`
+    messages: bool = False  # the content is an array of message objects and nothing else
+    choices: bool = False  # several answers may be asked for, with `n`
+    asks_usage: bool = False  # a stream brings usage only where `stream_options.include_usage` asks for it
+    growth: int = 3  # NFC: unicode.org/faq/normalization.html
+    escape_growth: int = 3  # the same for each `\\u` escape
+
+
+def _messages(fields: Fields, messages: Any) -> Content:  # noqa: ANN401 - JSON can be anything
+    return with_system(read_messages(messages), fields.value("system"))
+
+
+def _responses(fields: Fields, given: Any) -> Content:  # noqa: ANN401 - JSON can be anything
+    return with_system(read_items(given), fields.value("instructions"))
+
+
+FORMS: Mapping[Endpoint, Form] = {
+    Endpoint.CHAT: Form(
+        "messages",
+        lambda _, messages: read_messages(messages),
+        caps=("max_completion_tokens", "max_tokens"),
+        schema="response_format",
+        messages=True,
+        choices=True,
+        asks_usage=True,
+    ),
+    Endpoint.COMPLETIONS: Form(
+        "prompt",
+        lambda _, prompt: read_input(prompt),
+        caps=("max_completion_tokens", "max_tokens"),
+        choices=True,
+        asks_usage=True,
+    ),
+    Endpoint.EMBEDDINGS: Form("input", lambda _, given: read_input(given), growth=11, escape_growth=27),  # NFKC
+    Endpoint.MESSAGES: Form(
+        "messages", _messages, caps=("max_tokens",), schema="output_format", messages=True, api="messages"
+    ),
+    Endpoint.RESPONSES: Form("input", _responses, caps=("max_output_tokens",), schema="text", api="responses"),
+}

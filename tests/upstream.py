@@ -239,7 +239,8 @@ class Upstream:
                 writer.write(step)
                 await writer.drain()
             elif isinstance(step, Billed):
-                self.billed.append(step)
+                if received.method != "GET":  # a probe uses no tokens
+                    self.billed.append(step)
                 self._note()
             elif step is CUT:
                 self._reset(writer)

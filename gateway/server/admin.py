@@ -254,9 +254,7 @@ class _Admin:
 
     async def explain(self, request: Request) -> Response:
         """The body is a request as a client would send it; `?key=NAME` says whose; headers count as the client's."""
-        body = await request.body()
-        if len(body) > BODY_LIMIT:
-            raise Impossible(f"the body has more than {BODY_LIMIT} bytes", status=413)
+        body = await _bytes(request)
         headers = [(name, value) for name, value in request.headers.raw if name.startswith(b"x-gateway-")]
         view = self._reach.health.view()
         signals = Signals(roll=random.random(), standing=view)  # noqa: S311 - for weights, not for secrets
@@ -284,8 +282,8 @@ async def _thread(work: Callable[[], T]) -> T:
     return await asyncio.to_thread(work)
 
 
-async def _body(request: Request) -> dict[str, Any]:
-    """A JSON object, or nothing. Raises Impossible."""
+async def _bytes(request: Request) -> bytes:
+    """The body. Raises Impossible as soon as it is too long."""
     size = 0
     parts = []
     async for part in request.stream():
@@ -293,10 +291,16 @@ async def _body(request: Request) -> dict[str, Any]:
         if size > BODY_LIMIT:
             raise Impossible(f"the body has more than {BODY_LIMIT} bytes", status=413)
         parts.append(part)
-    if not size:
+    return b"".join(parts)
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """A JSON object, or nothing. Raises Impossible."""
+    body = await _bytes(request)
+    if not body:
         return {}
     try:
-        found = json.loads(b"".join(parts), parse_float=Decimal)
+        found = json.loads(body, parse_float=Decimal)
     except (ValueError, RecursionError):
         raise Impossible("the body is no JSON", status=400) from None
     if not isinstance(found, dict):

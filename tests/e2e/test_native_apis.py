@@ -48,7 +48,7 @@ RESPONSE = {
     "output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hello there."}]}],
     "usage": {"input_tokens": 7, "output_tokens": 5, "total_tokens": 12},
 }
-WHOLE = {"/messages": MESSAGE, "/responses": RESPONSE}
+WHOLE: dict[str, dict[str, Any]] = {"/messages": MESSAGE, "/responses": RESPONSE}
 
 
 def text(path: str, piece: str) -> dict[str, Any]:

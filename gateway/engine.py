@@ -110,7 +110,9 @@ class Engine:
         """The plan under the budgets as they stand; only balances that nobody has asked for lately cost a look."""
         rules, shared = self.config.rules, self._shared
         assert flight.task is not None
-        signals = Signals(shared.in_flight, self._dice.random(), shared.health.view(), shared.sessions)
+        signals = Signals(
+            shared.in_flight, self._dice.random(), shared.health.view(), shared.sessions, now=flight.began
+        )
         if rules.budgets or flight.principal.budgets:
             touched = rules.guards.touched(call, flight.task, flight.principal, flight.began)
             await shared.spending.know(touched.of_request)

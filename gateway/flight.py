@@ -14,7 +14,7 @@ from gateway.core.budgets import Action
 from gateway.core.call import Call, Principal
 from gateway.core.failures import Kind
 from gateway.core.hedging import HEDGE
-from gateway.core.pricing import baseline_cost, cost
+from gateway.core.pricing import baseline_cost, cost, price_at, source_of
 from gateway.core.record import AttemptRecord, Record
 from gateway.core.resume import Partial
 from gateway.core.routing import Plan, Target
@@ -100,7 +100,8 @@ class Observed:
         output, reasoning = estimate_tokens(self.characters), estimate_tokens(self.reasoning_characters)
         if output + reasoning <= usage.total_output:
             return usage
-        return usage._replace(output=output, reasoning=reasoning, estimated=True)
+        more = usage.more and usage.more._replace(audio_output=0, image_output=0)
+        return usage._replace(output=output, reasoning=reasoning, estimated=True, more=more)
 
 
 class Flight:
@@ -169,7 +170,7 @@ class Flight:
             duration=time.monotonic() - end.started,
             first_token=end.first_token,
             usage=usage,
-            price_source=price.source if price is not None else "",
+            price_source=source_of(usage, price) if price is not None else "",
             cost_nano=cost(usage, price) if price is not None else 0,
             upstream_request_id=seen.upstream_request_id,
             detail=end.detail,
@@ -245,7 +246,8 @@ class Flight:
             return "", 0
         if self.answered_by is None or self.answered_by.price is None:
             return "", 0  # unpriced requests add none
-        return plan.baseline.name, baseline_cost(self.usage, plan.baseline.price)
+        price = price_at(plan.baseline.price, self.began)
+        return ("", 0) if price is None else (plan.baseline.name, baseline_cost(self.usage, price))
 
     def _speaker(self) -> AttemptRecord | None:
         """The attempt that answered, else the last; never one that lost a race, which may end after the winner."""

@@ -6,6 +6,7 @@ import argparse
 import json
 import random
 import sys
+import time
 from pathlib import Path
 
 from gateway.cli.prices import price_text
@@ -37,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     config = load(Path(args.config))
     # As in serving: `weighted` draws anew each time.
-    signals = Signals(roll=random.random())  # noqa: S311 - for weights, not for secrets
+    signals = Signals(roll=random.random(), now=time.time())  # noqa: S311 - for weights, not for secrets
     try:
         decision = decide(config, args.key or "", _headers(args), _body(args), signals)
     except (_UsageError, Impossible) as error:

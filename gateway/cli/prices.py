@@ -42,10 +42,10 @@ def price_json(price: Price | None) -> dict[str, object] | None:
             "output": price.machine.output_tokens_per_second,
         }
     if price.rates:
-        about |= {name: rate / NANO_PER_USD for name, rate in price.rates._asdict().items()}
+        about |= {name: rate / NANO_PER_USD for name, rate in price.rates.of_tokens.items()}
     if price.tiers:
         about["tiers"] = [
-            {"above": tier.above} | {name: rate / NANO_PER_USD for name, rate in tier.rates._asdict().items()}
+            {"above": tier.above} | {name: rate / NANO_PER_USD for name, rate in tier.rates.of_tokens.items()}
             for tier in price.tiers
         ]
     return about

@@ -94,7 +94,7 @@ def _price(price: Price | None) -> dict[str, Any] | None:
         return None
     shown: dict[str, Any] = {"source": price.source}
     if price.rates is not None:
-        rates = price.rates._asdict()
+        rates = price.rates.of_tokens
         shown["usd_per_million_tokens"] = {name: float(dollars(rate)) for name, rate in rates.items()}
         shown["tiers_above_tokens"] = [tier.above for tier in price.tiers]
     if price.machine is not None:

@@ -65,6 +65,7 @@ class LineUp(NamedTuple):
     replicated: bool = False  # a model in it has several replicas
     alternatives: bool = False  # there are at least two models
     reasons: bool = False  # a model in it does
+    timed: bool = False  # a price in it depends on the time
 
 
 class Index:
@@ -137,6 +138,7 @@ class Index:
             replicated=any(len(model.replicas) > 1 for model in models),
             alternatives=len(models) > 1,
             reasons=any("reasoning" in model.supports for model in models),
+            timed=any(price.timed for model in models for price in (model.price, *model.prices.values()) if price),
         )
 
     def _direct(self, name: str, direct: Route) -> LineUp:

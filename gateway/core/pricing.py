@@ -1,15 +1,43 @@
-"""Usage x Price -> money. Integers of nano-USD (1e-9 USD) everywhere; dollars only at the edges."""
+"""Usage x Price -> money. Integers of nano-USD (1e-9 USD) everywhere; dollars only at the edges.
+
+A `Price` may hold other prices: for long inputs (`tiers`), for the service tier that an answer reports (`services`), at
+some hours (`hours`), from some day on (`later`). `price_at` settles what depends on time, once a request, and `cost`
+the rest, which only the usage tells. Each of them is a whole price with a `source` of its own, put together when the
+configuration is read, so that a request only picks one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from gateway.core.usage import Usage
+from gateway.core.hours import Window, within
+from gateway.core.usage import More, Usage
 
 NANO_PER_USD = 1_000_000_000
+ALWAYS = float("-inf")
 
-_TOKENS_PER_RATE = 1_000_000
+_UNITS_PER_RATE = 1_000_000
 _SECONDS_PER_HOUR = 3600
+
+
+class MoreRates(NamedTuple):
+    """What `More` counts, each in nano-USD per million: of tokens, images, milliseconds, characters, searches."""
+
+    cache_write_1h: int
+    audio_input: int
+    cached_audio_input: int
+    image_input: int
+    cached_image_input: int
+    audio_output: int
+    image_output: int
+    images: int = 0
+    milliseconds: int = 0
+    characters: int = 0
+    searches: int = 0
+
+
+_OF_TOKENS = MoreRates._fields[:7]
 
 
 class Rates(NamedTuple):
@@ -20,6 +48,18 @@ class Rates(NamedTuple):
     cache_write: int
     output: int
     reasoning: int
+    more: MoreRates | None = None  # None: sound and images cost what other tokens do, and nothing is sold by the piece
+
+    @property
+    def of_tokens(self) -> dict[str, int]:
+        """By kind of token; those of `more` only where they differ from plain ones."""
+        found = {name: getattr(self, name) for name in self._fields[:5]}
+        if self.more is not None:
+            plain = {"cache_write_1h": self.cache_write, "audio_output": self.output, "image_output": self.output}
+            plain |= {"cached_audio_input": self.cached_input, "cached_image_input": self.cached_input}
+            special = self.more._asdict()
+            found |= {kind: special[kind] for kind in _OF_TOKENS if special[kind] != plain.get(kind, self.input)}
+        return found
 
 
 class Tier(NamedTuple):
@@ -27,6 +67,7 @@ class Tier(NamedTuple):
 
     above: int
     rates: Rates
+    source: str = ""  # as of a Price; empty: the price's own
 
 
 class Machine(NamedTuple):
@@ -44,17 +85,52 @@ class Price(NamedTuple):
     rates: Rates | None = None
     tiers: tuple[Tier, ...] = ()  # ascending by `above`
     machine: Machine | None = None
+    services: Mapping[str, Price] = {}  # by the service tier that the answer reports: flex, priority, batch
+    hours: tuple[Hours, ...] = ()  # other prices at some hours; the first that is open holds
+    starts: float = ALWAYS  # unix seconds: before that it is not known what the model cost
+    later: tuple[Price, ...] = ()  # ascending by `starts`: each takes the place of what was before it
+    others: tuple[Price, ...] = ()  # what holds at other hours: who meters by the end of a request may bill these
 
     @property
     def unmetered(self) -> bool:
         return self.rates is None and self.machine is None
 
+    @property
+    def timed(self) -> bool:
+        """Whether `price_at` has anything to decide."""
+        return bool(self.hours or self.later) or self.starts != ALWAYS
+
+
+class Hours(NamedTuple):
+    windows: tuple[Window, ...]
+    price: Price
+
+
+def price_at(price: Price | None, when: float) -> Price | None:
+    """The price in force at `when`, unix seconds; None where none is known for that time.
+
+    A request has one time, that of its beginning, for all of its attempts and for its baseline.
+    """
+    if price is None or not price.timed:
+        return price
+    found = price if when >= price.starts else None
+    for each in price.later:
+        if when < each.starts:
+            break
+        found = each
+    if found is None:
+        return None
+    return next((hours.price for hours in found.hours if within(hours.windows, when)), found)
+
 
 def cost(usage: Usage, price: Price) -> int:
-    """What `usage` costs at `price`, in nano-USD, rounded once, half up. 0 where unmetered."""
+    """What `usage` costs at `price`, in nano-USD, rounded once, half up. 0 where unmetered.
+
+    `price`: as `price_at` gave it for the time of the request.
+    """
     if price.machine is not None:
         return _machine_cost(usage, price.machine)
-    rates = _rates(price, usage.total_input)
+    rates = price.rates if usage.more is None and not price.tiers else _applied(usage, price)[0]
     if rates is None:
         return 0
     exact = (
@@ -64,16 +140,36 @@ def cost(usage: Usage, price: Price) -> int:
         + usage.output * rates.output
         + usage.reasoning * rates.reasoning
     )
-    return _half_up(exact, _TOKENS_PER_RATE)
+    if usage.more is not None and rates.more is not None:
+        exact += _difference(usage.more, rates, rates.more)
+    return _half_up(exact, _UNITS_PER_RATE)
+
+
+def source_of(usage: Usage, price: Price) -> str:
+    """Which of the prices `cost` takes, and where it came from: for the ledger. One of `sources(price)`."""
+    return price.source if usage.more is None and not price.tiers else _applied(usage, price)[1]
+
+
+def sources(price: Price) -> Iterator[str]:
+    """Every text that `source_of` may say about a price, at any time."""
+    yield price.source
+    yield from (tier.source or price.source for tier in price.tiers)
+    for each in (*price.services.values(), *(hours.price for hours in price.hours), *price.later):
+        yield from sources(each)
 
 
 def baseline_cost(usage: Usage, price: Price) -> int:
     """What the baseline model would have cost for the same work, in nano-USD.
 
     Contract section 5: input plus visible output at the baseline's prices; reasoning tokens excluded; cached input at
-    its cached price. What was written to another provider's cache is plain input to the baseline.
+    its cached price. What was written to another provider's cache is plain input to the baseline, and what was asked of
+    another provider at a discount would have been asked of it at its usual price.
     """
-    return cost(usage._replace(input=usage.input + usage.cache_write, cache_write=0, reasoning=0), price)
+    more = usage.more
+    if more is not None:
+        more = more._replace(service_tier="", cache_write_1h=0)
+    plain = usage._replace(input=usage.input + usage.cache_write, cache_write=0, reasoning=0, more=more)
+    return cost(plain, price)
 
 
 def expected(price: Price, input_tokens: int, output_tokens: int) -> int:
@@ -88,14 +184,34 @@ def dollars(nano: int) -> str:
     return f"{'-' if nano < 0 else ''}{whole}{fraction}"
 
 
-def _rates(price: Price, total_input: int) -> Rates | None:
-    """The rates for a request with this much input: a tier applies to the whole request, not to what lies above it."""
-    rates = price.rates
+def _applied(usage: Usage, price: Price) -> tuple[Rates | None, str]:
+    """The rates for this usage and their source. A tier applies to the whole request, not to what lies above it."""
+    if usage.more is not None and usage.more.service_tier:
+        price = price.services.get(usage.more.service_tier, price)
+    rates, source = price.rates, price.source
+    total_input = usage.total_input
     for tier in price.tiers:
         if total_input <= tier.above:
             break
-        rates = tier.rates
-    return rates
+        rates, source = tier.rates, tier.source or price.source
+    return rates, source
+
+
+def _difference(more: More, rates: Rates, special: MoreRates) -> int:
+    """What the special kinds among the tokens cost beyond plain tokens of their type, and what is sold by the piece."""
+    return (
+        more.cache_write_1h * (special.cache_write_1h - rates.cache_write)
+        + more.audio_input * (special.audio_input - rates.input)
+        + more.cached_audio_input * (special.cached_audio_input - rates.cached_input)
+        + more.image_input * (special.image_input - rates.input)
+        + more.cached_image_input * (special.cached_image_input - rates.cached_input)
+        + more.audio_output * (special.audio_output - rates.output)
+        + more.image_output * (special.image_output - rates.output)
+        + more.images * special.images
+        + more.milliseconds * special.milliseconds
+        + more.characters * special.characters
+        + more.searches * special.searches
+    )
 
 
 def _machine_cost(usage: Usage, machine: Machine) -> int:

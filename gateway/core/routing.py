@@ -14,7 +14,7 @@ from gateway.core.health import in_good_health, left_out, none_healthy
 from gateway.core.index import Index, LineUp, price_of, rest_of
 from gateway.core.limits import Limit
 from gateway.core.passed_over import Asked, PassedOver
-from gateway.core.pricing import dollars
+from gateway.core.pricing import dollars, price_at
 from gateway.core.replicas import expand
 from gateway.core.rules import Candidate, Hedge, Match, Model, Route, Signals, Skipped, Target, Timeouts
 from gateway.core.scopes import GuardIndex
@@ -176,12 +176,13 @@ def visible_models(rules: Rules, principal: Principal) -> list[str]:
 def _targets(line_up: LineUp, call: Call, signals: Signals) -> tuple[list[Target], list[Skipped]]:
     skipped: list[Skipped] = []
     candidates: list[tuple[Target, Candidate]] = []
+    now = signals.now if line_up.timed else None
     for given, candidate in line_up.use:
-        if target := _fitted(given, call, skipped):
+        if target := _fitted(given, call, skipped, now):
             candidates.append((target, candidate))
     targets = STRATEGIES[line_up.route.order](candidates, call, signals)
     for given in line_up.fallback:
-        if target := _fitted(given, call, skipped):
+        if target := _fitted(given, call, skipped, now):
             targets.append(target)
     return targets, skipped
 
@@ -213,14 +214,19 @@ def _healthy(
     return healthy, left_out(blocked)
 
 
-def _fitted(target: Target, call: Call, skipped: list[Skipped]) -> Target | None:
-    """The target for this very request; None, and the reason in `skipped`, where it cannot serve it."""
+def _fitted(target: Target, call: Call, skipped: list[Skipped], now: float | None) -> Target | None:
+    """The target for this very request; None, and the reason in `skipped`, where it cannot serve it.
+
+    `now`: unix seconds; None where no price depends on it.
+    """
     model = target.model
     why = _unable(model, call)
     if not target.upstream_name:
         upstream_name = rest_of(model, call.model)
         why = why or ("" if upstream_name else "the requested name does not fit it")
         target = target._replace(upstream_name=upstream_name, price=price_of(model, upstream_name))
+    if now is not None:
+        target = target._replace(price=price_at(target.price, now))
     if call.hints.max_cost_nano_usd is not None:
         why = why or _too_dear(target, call, call.hints.max_cost_nano_usd)
     if why:

@@ -121,6 +121,7 @@ class Signals(NamedTuple):
     kept: Kept = _NOTHING_KEPT  # conversation -> (model, replica)
     touched: Touched | None = None  # the budgets of the request; None: there are none
     balances: Callable[[Account], Balance] | None = None  # how they stand; given with `touched`
+    now: float = 0.0  # unix seconds: when the request began, which decides its prices
 
 
 class Target(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +11,23 @@ from typing import Any, NamedTuple
 _ABSURD = 1_000_000_000
 
 _CHARACTERS_PER_TOKEN = 4
+
+
+class More(NamedTuple):
+    """What few answers report: how it was served, tokens that have a price of their own, what is sold by the piece."""
+
+    service_tier: str = ""  # flex, priority, batch, ...; empty: the standard one
+    cache_write_1h: int = 0  # of `cache_write`, tokens kept for an hour
+    audio_input: int = 0  # of `input`
+    cached_audio_input: int = 0  # of `cached_input`
+    image_input: int = 0  # of `input`
+    cached_image_input: int = 0  # of `cached_input`
+    audio_output: int = 0  # of `output`
+    image_output: int = 0  # of `output`
+    images: int = 0  # made
+    milliseconds: int = 0  # of sound, heard or spoken
+    characters: int = 0  # spoken
+    searches: int = 0  # on the web, by the provider
 
 
 class Usage(NamedTuple):
@@ -24,6 +42,7 @@ class Usage(NamedTuple):
     output: int = 0
     reasoning: int = 0
     estimated: bool = False  # the upstream reported none; counted by us
+    more: More | None = None  # its tokens are among those above
 
     @property
     def total_input(self) -> int:
@@ -62,7 +81,9 @@ def read_usage(reported: Mapping[str, Any]) -> Usage | None:
     # as output (ai.google.dev/gemini-api/docs/thinking, "Pricing"; mozilla-ai/any-llm#1290; docs.x.ai, "Reasoning").
     outside = max((total or 0) - prompt - output, 0)
     inside = min(max(_reasoning(reported) - outside, 0), output)
-    return Usage(prompt - cached - written, cached, written, output - inside, inside + outside)
+    usage = Usage(prompt - cached - written, cached, written, output - inside, inside + outside)
+    more = _more(reported, usage)
+    return usage if more is None else usage._replace(more=more)
 
 
 def estimate_tokens(characters: int) -> int:
@@ -73,6 +94,60 @@ def estimate_tokens(characters: int) -> int:
     more than the rare missing report is worth.
     """
     return -(-characters // _CHARACTERS_PER_TOKEN)
+
+
+_STANDARD = frozenset({"", "auto", "default", "standard", "on_demand"})  # OpenAI's and Gemini's, Anthropic's, Groq's
+_TIER = re.compile(r"[a-z][a-z_]{0,31}")
+
+
+def _more(reported: Mapping[str, Any], usage: Usage) -> More | None:
+    """None for nearly all answers."""
+    into = _details(reported, "prompt_tokens_details", "input_tokens_details")
+    out = _details(reported, "completion_tokens_details", "output_tokens_details")
+    service_tier = _service_tier(reported.get("service_tier"))
+    if not (
+        service_tier
+        or any(into.get(name) or out.get(name) for name in _SPECIAL)
+        or any(reported.get(name) for name in _ANTHROPIC_DETAILS)
+    ):
+        return None
+    # OpenAI's chat, images and realtime APIs: audio_tokens, image_tokens, and which of them were cached.
+    cached = _details(into, "cached_tokens_details")
+    audio, cached_audio = _special(into, cached, "audio_tokens", usage.input, usage.cached_input)
+    image, cached_image = _special(into, cached, "image_tokens", usage.input - audio, usage.cached_input - cached_audio)
+    spoken = min(_first(out, "audio_tokens") or 0, usage.output)
+    # Anthropic: docs.anthropic.com, "Prompt caching", "1-hour cache duration"; "Web search tool", "Usage and pricing".
+    kept = _first(_details(reported, "cache_creation"), "ephemeral_1h_input_tokens") or 0
+    more = More(
+        service_tier=service_tier,
+        cache_write_1h=min(kept, usage.cache_write),
+        audio_input=audio,
+        cached_audio_input=cached_audio,
+        image_input=image,
+        cached_image_input=cached_image,
+        audio_output=spoken,
+        image_output=min(_first(out, "image_tokens") or 0, usage.output - spoken),
+        searches=_first(_details(reported, "server_tool_use"), "web_search_requests") or 0,
+    )
+    return None if more == _NO_MORE else more
+
+
+def _special(into: Mapping[str, Any], cached: Mapping[str, Any], name: str, fresh: int, kept: int) -> tuple[int, int]:
+    """How many of the fresh and of the cached tokens are of a kind. Where nobody says, the dearer: fresh ones first."""
+    total = _first(into, name) or 0
+    known = _first(cached, name)
+    of_cached = min(max(total - fresh, 0) if known is None else known, kept, total)
+    return min(total - of_cached, fresh), of_cached
+
+
+def _service_tier(value: object) -> str:
+    """A short word, else none: it ends up in the ledger."""
+    return value if isinstance(value, str) and value not in _STANDARD and _TIER.fullmatch(value) else ""
+
+
+_NO_MORE = More()
+_SPECIAL = ("audio_tokens", "image_tokens")
+_ANTHROPIC_DETAILS = ("cache_creation", "server_tool_use")
 
 
 def _count(value: object) -> int | None:

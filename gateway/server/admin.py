@@ -257,7 +257,7 @@ class _Admin:
         body = await _bytes(request)
         headers = [(name, value) for name, value in request.headers.raw if name.startswith(b"x-gateway-")]
         view = self._reach.health.view()
-        signals = Signals(roll=random.random(), standing=view)  # noqa: S311 - for weights, not for secrets
+        signals = Signals(roll=random.random(), standing=view, now=time.time())  # noqa: S311 - for weights, not for secrets
         key = request.query_params.get("key", "")
         found = await _thread(lambda: operations.decide(self._config, key, headers, body, signals))
         return _shown(explain(found.call, found.plan, found.principal, view, found.balance))

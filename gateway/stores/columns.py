@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 from gateway.core.record import AttemptRecord, Record
-from gateway.core.usage import Usage
+from gateway.core.usage import More, Usage
 
 SqlValue = str | int | float | None
 
@@ -34,6 +34,16 @@ def _store_list(values: Iterable[str]) -> str:
 
 def _load_list(text: str) -> tuple[str, ...]:
     return tuple(json.loads(text))
+
+
+def _store_more(more: More | None) -> str | None:
+    if more is None:
+        return None
+    return json.dumps({name: value for name, value in more._asdict().items() if value}, separators=(",", ":"))
+
+
+def _load_more(text: str | None) -> More | None:
+    return None if text is None else More(**json.loads(text))
 
 
 TEXT = Kind("TEXT NOT NULL")
@@ -72,6 +82,7 @@ USAGE_COLUMNS = (
     Column("reasoning_tokens", WHOLE, "usage.reasoning"),
     Column("usage_estimated", FLAG, "usage.estimated"),
 )
+MORE = Column("usage_more", Kind("TEXT", _store_more, _load_more), "usage.more", since=4)  # JSON: what is not 0 in it
 
 REQUEST_COLUMNS = (
     Column("id", TEXT),
@@ -114,6 +125,7 @@ REQUEST_COLUMNS = (
     Column("timeout", SECONDS_OR_NULL, since=3),
     Column("asked_task", TEXT_OR_NULL, since=3),
     Column("body_bytes", WHOLE_OR_NULL, since=3),
+    MORE,
 )
 
 ATTEMPT_COLUMNS = (
@@ -136,6 +148,7 @@ ATTEMPT_COLUMNS = (
     Column("budgets", LIST_OR_NULL, since=2),
     Column("reserved_nano", WHOLE_OR_NULL, since=2),
     Column("retry_after", SECONDS_OR_NULL, since=3),
+    MORE,
 )
 
 

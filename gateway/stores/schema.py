@@ -57,7 +57,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     # 3: what else decides on a request, so that it can be decided anew
     added({"requests": REQUEST_COLUMNS, "attempts": ATTEMPT_COLUMNS}, 3),
-    # 4: added(..., 4), and so on. Never change an older one.
+    # 4: service tiers, and tokens of sound and images
+    added({"requests": REQUEST_COLUMNS, "attempts": ATTEMPT_COLUMNS}, 4),
+    # 5: added(..., 5), and so on. Never change an older one.
 )
 """What brings a file from version n (its place, from 0) to n + 1. PRAGMA user_version holds a file's version."""
 

@@ -204,7 +204,7 @@ class Metrics:
         at = place.attempts.get(key) or self._attempt_place(place, key)
         at.attempts[0] += 1
         at.cost[0] += attempt.cost_nano
-        fresh, cached, written, output, reasoning, estimated = attempt.usage
+        fresh, cached, written, output, reasoning, estimated, _ = attempt.usage
         at.input[0] += fresh
         at.cached_input[0] += cached
         at.cache_write[0] += written

@@ -59,6 +59,7 @@ class _Answer(msgspec.Struct, gc=False):
     usage: Any = None
     error: Any = None
     x_groq: Any = None
+    service_tier: Any = None
 
 
 _typed = msgspec.json.Decoder(_Answer)
@@ -179,6 +180,7 @@ def _lenient(value: dict[str, Any]) -> _Answer:
         usage=value.get("usage"),
         error=value.get("error"),
         x_groq=value.get("x_groq"),
+        service_tier=value.get("service_tier"),
     )
 
 
@@ -222,7 +224,10 @@ def _usage(answer: _Answer) -> dict[str, Any] | None:
         candidates.append(answer.choices[0].usage)
     if isinstance(answer.x_groq, dict):
         candidates.append(answer.x_groq.get("usage"))
-    return next((usage for usage in candidates if isinstance(usage, dict) and usage), None)
+    usage = next((usage for usage in candidates if isinstance(usage, dict) and usage), None)
+    if usage is not None and answer.service_tier is not None and usage.get("service_tier") is None:
+        usage["service_tier"] = answer.service_tier  # where Anthropic has it, and where it is needed
+    return usage
 
 
 def _measure(choice: _Choice) -> tuple[int, int, bool]:

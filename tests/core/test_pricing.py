@@ -14,8 +14,8 @@ from gateway.core.usage import Usage
 
 def rates(input_: str, cached: str, output: str, *, write: str | None = None) -> Rates:
     """From USD per million tokens, as price pages say it."""
-    nano = [int(Fraction(usd) * 10**9) for usd in (input_, cached, write or input_, output, output)]
-    return Rates(*nano)
+    fresh, read, written, out = (int(Fraction(usd) * 10**9) for usd in (input_, cached, write or input_, output))
+    return Rates(fresh, read, written, out, out)
 
 
 # platform.openai.com/docs/pricing
@@ -72,7 +72,7 @@ def test_rounded_once_half_up(rate: int, tokens: int, nano: int) -> None:
 
 
 def test_each_type_is_rounded_together_not_alone() -> None:
-    assert cost(Usage(1, 1, 1, 1, 1), Price("x", Rates(*[400_000] * 5))) == 2
+    assert cost(Usage(1, 1, 1, 1, 1), Price("x", Rates(400_000, 400_000, 400_000, 400_000, 400_000))) == 2
 
 
 def test_baseline_is_input_and_visible_output() -> None:
@@ -104,7 +104,8 @@ def test_dollars_are_exact(nano: int) -> None:
 
 TOKENS = st.integers(0, 10**7)
 USAGES = st.tuples(TOKENS, TOKENS, TOKENS, TOKENS, TOKENS).map(lambda counts: Usage(*counts))
-RATES = st.lists(st.integers(0, 10**12), min_size=5, max_size=5).map(lambda five: Rates(*five))
+RATE = st.integers(0, 10**12)
+RATES = st.builds(Rates, RATE, RATE, RATE, RATE, RATE)
 SPEEDS = st.floats(0.5, 1e6, allow_nan=False)
 MACHINES = st.tuples(st.integers(0, 10**12), SPEEDS, SPEEDS).map(lambda parts: Machine(*parts))
 PER_TOKEN = RATES.map(lambda rates: Price("x", rates))

@@ -12,7 +12,7 @@ import time
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.record import Record
@@ -154,6 +154,7 @@ def test_forged_fields(field: str) -> None:
     assert as_json(made)[field] == clean(FORGED)
 
 
+@settings(deadline=None)  # a shared machine pauses at will
 @given(records)
 def test_a_request_is_one_line(made: Record) -> None:
     text = TextLines().request(0.0, made)
@@ -164,6 +165,7 @@ def test_a_request_is_one_line(made: Record) -> None:
     json.loads(line)
 
 
+@settings(deadline=None)  # a shared machine pauses at will
 @given(st.text())
 def test_cleaned_text_prints_and_is_unambiguous(text: str) -> None:
     assert clean(text).isprintable()

@@ -27,6 +27,7 @@ COMMANDS = {
     "explain": Command("gateway.cli.explain", "show which models a request would be sent to, and why"),
     "keys": Command("gateway.cli.keys", "make, list, replace and end keys"),
     "budgets": Command("gateway.cli.budgets", "show budgets; correct or reset what counts as spent"),
+    "import": Command("gateway.cli.importing", "make a routes.yaml of another gateway's configuration"),
     "schema": Command("gateway.cli.schema", "print the JSON Schema of routes.yaml"),
 }
 

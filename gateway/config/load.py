@@ -11,10 +11,10 @@ from gateway.config.build import Source, build
 from gateway.config.consistency import check
 from gateway.config.interpolate import Interpolation
 from gateway.config.later import take_out
-from gateway.config.problems import WHOLE_FILE, Problems
+from gateway.config.problems import WHOLE_FILE, Data, Problems
 from gateway.config.shapes import validated
 from gateway.config.types import Config
-from gateway.config.yamlfile import MAX_BYTES, read
+from gateway.config.yamlfile import MAX_BYTES, Document, read
 from gateway.errors import ConfigError
 
 
@@ -27,10 +27,7 @@ def load(path: Path, environ: Mapping[str, str] | None = None, *, content: bytes
     """
     problems = Problems()
     raw = _bytes(path, problems) if content is None else content
-    text = _text(raw, problems)
-    document = None if problems.found else read(text, problems)
-    if document is None:
-        raise ConfigError(str(path), problems.found)
+    document = _document(path, raw, problems)
     problems.lines = document.lines
     interpolation = Interpolation(os.environ if environ is None else environ, path.absolute().parent, problems)
     data = interpolation.fill(document.data)
@@ -43,6 +40,23 @@ def load(path: Path, environ: Mapping[str, str] | None = None, *, content: bytes
     if problems.found:
         raise ConfigError(str(path), problems.found)
     return config
+
+
+def load_yaml(path: Path) -> Data:
+    """Any YAML file, read as routes.yaml is: bounded, with its problems as a ConfigError."""
+    problems = Problems()
+    data = _document(path, _bytes(path, problems), problems).data
+    if problems.found:
+        raise ConfigError(str(path), problems.found)
+    return data
+
+
+def _document(path: Path, raw: bytes, problems: Problems) -> Document:
+    text = _text(raw, problems)
+    document = None if problems.found else read(text, problems)
+    if document is None:
+        raise ConfigError(str(path), problems.found)
+    return document
 
 
 def _bytes(path: Path, problems: Problems) -> bytes:

@@ -20,6 +20,7 @@ from gateway.core.routing import Plan, Target
 from gateway.exchange import Exchange, Race, Surroundings
 from gateway.flight import Flight
 from gateway.health import Watch
+from gateway.loads import Loads
 from gateway.outputs import Outputs
 from gateway.pace import Pace
 from gateway.providers.base import Provider
@@ -42,6 +43,7 @@ class Shared(NamedTuple):
     spending: Spending
     outputs: Outputs
     rates: Rates
+    loads: Loads
 
 
 class Dispatcher:
@@ -54,6 +56,7 @@ class Dispatcher:
         self._in_flight = shared.in_flight
         self._pace = shared.pace
         self._health = shared.health
+        self._loads = shared.loads
         self._admission = shared.admission
         self._charging = Charging(shared.spending, shared.outputs)
 
@@ -122,7 +125,7 @@ class Dispatcher:
         tasks[0].add_done_callback(lambda _: race.first_over.set())
         try:
             await asyncio.wait(tasks, timeout=second.after)
-            if not tasks[0].done() and race.winner is None and self._may_hedge(plan, flight):
+            if not tasks[0].done() and race.winner is None and self._may_hedge(plan, second, flight):
                 tasks.append(self._start(plan, Try(second.target, HEDGE), flight, _Given(client, race)))
                 await self._until_decided(tasks, race)
             return await self._outcome(tasks, race)
@@ -131,8 +134,12 @@ class Dispatcher:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _may_hedge(self, plan: Plan, flight: Flight) -> bool:
+    def _may_hedge(self, plan: Plan, second: Hedging, flight: Flight) -> bool:
+        """Never where requests already wait for the second target: one more would make all of them slower."""
         assert flight.call is not None
+        target = plan.targets[second.target]
+        if self._loads.queues(target.model.name, target.replica.name):
+            return False
         return self._pace.of(plan.route, stream=flight.call.stream).take_hedge()
 
     def _start(self, plan: Plan, step: Try, flight: Flight, given: _Given) -> asyncio.Task[Past | None]:

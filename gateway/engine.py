@@ -111,7 +111,12 @@ class Engine:
         rules, shared = self.config.rules, self._shared
         assert flight.task is not None
         signals = Signals(
-            shared.in_flight, self._dice.random(), shared.health.view(), shared.sessions, now=flight.began
+            shared.in_flight,
+            self._dice.random(),
+            shared.health.view(),
+            shared.sessions,
+            elsewhere=shared.loads.elsewhere,
+            now=flight.began,
         )
         if rules.budgets or flight.principal.budgets:
             touched = rules.guards.touched(call, flight.task, flight.principal, flight.began)

@@ -29,6 +29,7 @@ LAYERS = (
     (
         "pace",
         "health",
+        "loads",
         "sessions",
         "admission",
         "spending",
@@ -50,7 +51,7 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ENGINE = (
     *("engine", "dispatch", "charging", "exchange", "flight", "pace", "sessions", "admission", "spending", "rates"),
-    *("outputs", "client", "patience"),
+    *("outputs", "client", "patience", "loads"),
 )
 SEAMS = {
     "gateway.providers.base",

@@ -86,6 +86,7 @@ def _provider(name: str, written: schema.Provider, folder: Path, problems: Probl
         headers={header: str(value) for header, value in (written.headers or {}).items() if value},
         ca_file=ca_file,
         apis=frozenset(written.apis or default_apis(written.dialect, base_url)),
+        metrics=str(written.metrics or ""),
         options={option: value for option, value in options.items() if value is not None},
         disabled=why,
     )

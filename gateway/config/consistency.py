@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 
 from gateway.config.endpoints import place, provider_name
+from gateway.config.fields import OFF
 from gateway.config.interpolate import FromEnvironment, Missing
 from gateway.config.problems import Data, Path, Problems, did_you_mean
 from gateway.core.globs import fits
@@ -78,9 +79,15 @@ def _providers(data: Data, problems: Problems) -> None:
             if setting in provider:
                 said = "has no meaning with" if local else "is only for"
                 problems.add((*path, setting), f"`{setting}` {said} `dialect: local`; remove it")
-        for header in _mapping(provider, "headers"):
-            if header.lower() in FORBIDDEN_HEADERS:
-                problems.add((*path, "headers", header), "is set by the gateway itself; remove it")
+        if local and provider.get("metrics", OFF) != OFF:
+            problems.add((*path, "metrics"), "is `off` or nothing with `dialect: local`, which runs its own server")
+        _headers(provider, path, problems)
+
+
+def _headers(provider: dict[str, Data], path: Path, problems: Problems) -> None:
+    for header in _mapping(provider, "headers"):
+        if header.lower() in FORBIDDEN_HEADERS:
+            problems.add((*path, "headers", header), "is set by the gateway itself; remove it")
 
 
 def _models(data: Data, problems: Problems) -> None:

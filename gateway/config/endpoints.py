@@ -8,6 +8,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from gateway.config import schema
+from gateway.config.fields import OFF
 from gateway.config.interpolate import Missing
 from gateway.config.types import ProviderConfig
 from gateway.core.rules import Replica
@@ -40,6 +41,7 @@ def _endpoints(
             name=provider_name(name, called),
             base_url=str(each.url),
             api_key=str(api_key or ""),
+            metrics=str(each.metrics or (OFF if written.metrics == OFF else "")),
             disabled=asleep(written, each.url, api_key) or ("" if each.url else "its url is empty"),
         )
         found.append(Endpoint(Replica(called, float(each.weight), of_its_own.name), of_its_own))

@@ -142,6 +142,13 @@ def _url(value: object) -> str:
     return text.rstrip("/")
 
 
+OFF = "off"
+
+
+def _metrics(value: object) -> str:
+    return OFF if value == OFF else _url(value)
+
+
 def _secret(value: object) -> str:
     text = _text(value)
     if not re.fullmatch(r"[!-~]{0,8192}", text):
@@ -245,6 +252,7 @@ _STRING = WithJsonSchema({"type": "string"})
 Text: TypeAlias = Annotated[str, PlainValidator(_present_text), _STRING]
 TextOrMissing: TypeAlias = Annotated[str, PlainValidator(_text), _STRING]  # whoever holds it sleeps while it is missing
 Url: TypeAlias = Annotated[str, PlainValidator(_url), _STRING]
+Metrics: TypeAlias = Annotated[str, PlainValidator(_metrics), _STRING]
 Secret: TypeAlias = Annotated[str, PlainValidator(_secret), _STRING]
 HeaderName: TypeAlias = Annotated[str, BeforeValidator(_header_name)]
 HeaderValue: TypeAlias = Annotated[str, PlainValidator(_header_value), _STRING]

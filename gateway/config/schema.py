@@ -79,6 +79,11 @@ class Provider(Shape):
     ca_file: f.TextOrMissing | None = Field(
         default=None, description="A PEM file of authorities to trust instead of the system's; relative to this file."
     )
+    metrics: f.Metrics | None = Field(
+        default=None,
+        description="Of self-hosted models: where the server tells Prometheus of its load, or `off`. By default "
+        "/metrics beside the /v1 of base_url, where there is such a page. Endpoints take only `off` from here.",
+    )
     model: Literal["smollm2-135m"] | None = Field(default=None, description="`local` only: which embedded model.")
     threads: f.Threads | None = Field(default=None, description="`local` only: CPU threads.")
     context: f.LocalContext | None = Field(
@@ -189,6 +194,7 @@ class Endpoint(Shape):
         default=Decimal(1), description="Its share of the load; with 0 it is used when the others fail."
     )
     api_key: f.Secret | None = Field(default=None, description="In place of the provider's.")
+    metrics: f.Metrics | None = Field(default=None, description="As of a provider, for this server.")
 
 
 class Model(ModelTraits):

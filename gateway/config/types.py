@@ -22,6 +22,7 @@ class ProviderConfig(NamedTuple):
     ca_file: str = ""
     proxy: str = ""
     apis: frozenset[str] = frozenset({"chat"})  # that the server has: chat, messages, responses
+    metrics: str = ""  # "off", or the URL of the server's own metrics; empty: /metrics beside the API's /v1
     options: Mapping[str, object] = {}  # "local": {"threads": 2, "context": 2048, "parallel": 2}
     disabled: str = ""
 

@@ -23,7 +23,7 @@ def hedging(plan: Plan, call: Call, *, p95: float | None) -> Hedging | None:
     """The second attempt that this call may make; None where there is none to make.
 
     `p95`: the route's observed 95th percentile until the first content, seconds; None while too few were observed.
-    The caller sees to the share of hedged requests and to a target that is busy, which are not known here.
+    The caller sees to the share of hedged requests and to a target that queues, which are not known here.
     """
     hedge = plan.hedge
     if hedge is None or call.hints.no_fallback or len(plan.targets) < 2 or plan.max_attempts < 2:

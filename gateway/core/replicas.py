@@ -12,7 +12,7 @@ What belongs to no conversation goes where least is under way for the weight.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from operator import attrgetter
 from typing import NamedTuple
@@ -59,23 +59,22 @@ class _Seen(NamedTuple):
     """A replica as it is at the moment."""
 
     replica: Replica
-    load: int  # requests in flight
+    load: int  # requests in flight, those of its other clients too where it tells of them
     weight: float  # that counts now: less while it starts slowly, 0 while it is blocked
     pressure: float  # load for its weight
     blocked: bool
 
 
 def _seen(model: Model, signals: Signals) -> list[_Seen]:
-    found = [_look(model, replica, signals.in_flight, signals.standing) for replica in model.replicas]
+    found = [_look(model, replica, signals) for replica in model.replicas]
     if any(each.weight for each in found):
         return found
     return [each._replace(weight=1.0, pressure=float(each.load)) for each in found]  # there is nothing better
 
 
-def _look(
-    model: Model, replica: Replica, in_flight: Mapping[str, int], standings: Mapping[tuple[str, str], Standing]
-) -> _Seen:
-    load = in_flight.get(load_key(model.name, replica.name), 0)
+def _look(model: Model, replica: Replica, signals: Signals) -> _Seen:
+    load = signals.busy(load_key(model.name, replica.name))
+    standings = signals.standing
     standing = standings.get((model.name, replica.name), _FINE) if standings else _FINE
     weight = 0.0 if standing.blocked else replica.weight * standing.share
     return _Seen(replica, load, weight, load / weight if weight else math.inf, bool(standing.blocked))

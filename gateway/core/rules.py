@@ -122,6 +122,11 @@ class Signals(NamedTuple):
     touched: Touched | None = None  # the budgets of the request; None: there are none
     balances: Callable[[Account], Balance] | None = None  # how they stand; given with `touched`
     now: float = 0.0  # unix seconds: when the request began, which decides its prices
+    elsewhere: Mapping[str, int] = {}  # requests at self-hosted servers that are not among `in_flight`; the same names
+
+    def busy(self, name: str) -> int:
+        """Requests under way there, whoever sent them, as far as that is known."""
+        return self.in_flight.get(name, 0) + self.elsewhere.get(name, 0)
 
 
 class Target(NamedTuple):

@@ -96,10 +96,15 @@ def _draw(shares: Sequence[float], roll: float) -> tuple[int, float]:
 
 
 def least_busy(candidates: Sequence[tuple[Target, Candidate]], _call: Call, signals: Signals) -> list[Target]:
-    """By requests in flight; ties as listed."""
-    busy = [(signals.in_flight.get(target.model.name, 0), target) for target, _ in candidates]
+    """By requests in flight, those of a server's other clients too where it tells of them; ties as listed."""
+    busy = [(signals.busy(target.model.name), target) for target, _ in candidates]
     busy.sort(key=itemgetter(0))
-    return [target._replace(why=f"{count} in flight") for count, target in busy]
+    return [target._replace(why=f"{count} in flight{_others(target, signals)}") for count, target in busy]
+
+
+def _others(target: Target, signals: Signals) -> str:
+    count = signals.elsewhere.get(target.model.name, 0)
+    return f", {count} of them from elsewhere" if count else ""
 
 
 _ALMOST_ONE = 1.0 - 2.0**-53

@@ -3,8 +3,8 @@
 Worker to parent: READY, METRICS (a delta of `Metrics.take`), HEALTH_REPORT (JSON: how attempts ended),
 SESSION (who serves a conversation now; the parent hands it to the other workers).
 Parent to worker: CONFIG (the bytes of routes.yaml, first and on every reload), LOCAL (JSON: where the embedded models
-listen), HEALTH_STATE (JSON: what is not fine), NOW (end without waiting, as after a second SIGTERM). The end of the
-stream means that the other side is gone.
+listen), HEALTH_STATE (JSON: what is not fine), LOADS (JSON: requests at self-hosted servers), NOW (end
+without waiting, as after a second SIGTERM). The end of the stream means that the other side is gone.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ NOW = b"n"
 HEALTH_REPORT = b"h"
 HEALTH_STATE = b"s"
 SESSION = b"k"
+LOADS = b"q"
 
 _HEAD = struct.Struct("!cI")
 FRAME_LIMIT = 64 * 1024 * 1024

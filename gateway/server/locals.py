@@ -39,6 +39,10 @@ class LocalModels:
         self._users[key] = self._users.get(key, 0) + 1
         return self._servers[key]
 
+    def find(self, config: ProviderConfig) -> LocalServer | None:
+        """The server of this provider, where one is in use."""
+        return self._servers.get(_key(config))
+
     async def release(self, config: ProviderConfig) -> None:
         key = _key(config)
         self._users[key] -= 1

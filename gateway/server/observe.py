@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from gateway.admission import Admission
 from gateway.config.types import Config, Key
 from gateway.dispatch import Shared
 from gateway.health import Watch
+from gateway.loads import Loads
 from gateway.outputs import Outputs
 from gateway.pace import Pace
 from gateway.rates import Rates
@@ -17,6 +19,7 @@ from gateway.sessions import Sessions
 from gateway.spending import Crossing, Spending
 from gateway.stores.base import Ledger
 from gateway.stores.counters import SqliteCounters
+from gateway.telemetry.capacity import STEP
 from gateway.telemetry.events import BudgetCrossed, Event, LedgerState
 from gateway.telemetry.labels import LabelSets
 from gateway.telemetry.log import Format, Log
@@ -61,6 +64,12 @@ class Observer:
         if self._config is not None:
             self.configure(self._config)
 
+    async def remember(self) -> None:
+        """Keeps the moments that the metrics of the last hour are made from, until it is cancelled."""
+        while True:
+            self.metrics.remember()
+            await asyncio.sleep(STEP)
+
     def look_at(self, ledger: Ledger) -> None:
         self.metrics.observe(LedgerState(ledger.depth, ledger.failures, ledger.dropped))
 
@@ -70,7 +79,11 @@ def shared(
 ) -> Shared:
     """What a process's calls share, whatever the configuration."""
     spending = Spending(lambda: SqliteCounters(config.counters), lambda crossing: observer.emit(_crossed(crossing)))
-    return Shared(observer.emit, CODEC, {}, Pace(), health, admission, sessions, spending, Outputs(), rates)
+    in_flight: dict[str, int] = {}
+    loads = Loads(in_flight)
+    return Shared(
+        observer.emit, CODEC, in_flight, Pace(), health, admission, sessions, spending, Outputs(), rates, loads
+    )
 
 
 def _crossed(crossing: Crossing) -> BudgetCrossed:

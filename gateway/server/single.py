@@ -22,6 +22,7 @@ from gateway.server.app import PublicApp
 from gateway.server.drain import DRAINING, close, drain
 from gateway.server.listener import allow_files, listener, room_for
 from gateway.server.locals import LocalModels
+from gateway.server.meters import Meters
 from gateway.server.observe import Observer, shared
 from gateway.server.ops import ops_app
 from gateway.server.options import Options, Sockets
@@ -45,7 +46,10 @@ async def serve_single(options: Options, config: Config, lines: Log, sockets: So
     health = Health(observer.emit)
     health.configure(config)
     admission = Admission(options.max_in_flight)
-    gateway = Gateway(config, models.provider, shared(config, observer, health, admission, Sessions(), Rates()))
+    common = shared(config, observer, health, admission, Sessions(), Rates())
+    gateway = Gateway(config, models.provider, common)
+    meters = Meters(observer.emit, common.loads.take, models.find)
+    meters.configure(config)
     draining = False
 
     def provider_of(name: str) -> Provider | None:
@@ -54,6 +58,7 @@ async def serve_single(options: Options, config: Config, lines: Log, sockets: So
     def load_again() -> str:
         event = reload(options, gateway, observer)
         health.configure(gateway.runtime.config)
+        meters.configure(gateway.runtime.config)
         if event is not None:
             observer.emit(event)
         return "unchanged" if event is None else event.result
@@ -72,6 +77,8 @@ async def serve_single(options: Options, config: Config, lines: Log, sockets: So
         asyncio.create_task(_reload_on_change(load_again, options)),
         asyncio.create_task(_reload_on_hangup(load_again, signals)),
         asyncio.create_task(Prober(health, provider_of).run()),
+        asyncio.create_task(meters.run()),
+        asyncio.create_task(observer.remember()),
         asyncio.create_task(_watch_ledger(gateway, observer)),
         asyncio.create_task(keyring.watch()),
         asyncio.create_task(watch_accounts(config.counters, observer.emit)),

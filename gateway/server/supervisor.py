@@ -12,12 +12,14 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from gateway.config.load import load
 from gateway.config.types import Config, ProviderConfig
 from gateway.config.watch import changes
+from gateway.core.loads import Load
 from gateway.errors import ConfigError
 from gateway.health import Health
 from gateway.keyring import Keyring
@@ -25,10 +27,22 @@ from gateway.providers.local import LocalProvider, LocalServer
 from gateway.rates import memory
 from gateway.server.accounts import watch_accounts
 from gateway.server.admin import TOKEN, Reach, admin_routes
-from gateway.server.control import CONFIG, HEALTH_REPORT, HEALTH_STATE, LOCAL, METRICS, NOW, READY, SESSION, Control
+from gateway.server.control import (
+    CONFIG,
+    HEALTH_REPORT,
+    HEALTH_STATE,
+    LOADS,
+    LOCAL,
+    METRICS,
+    NOW,
+    READY,
+    SESSION,
+    Control,
+)
 from gateway.server.drain import DRAINING
 from gateway.server.listener import listener
 from gateway.server.locals import LocalModels, address, local_providers
+from gateway.server.meters import Meters
 from gateway.server.observe import Observer
 from gateway.server.ops import ops_app
 from gateway.server.options import Options, Sockets
@@ -70,6 +84,8 @@ class Supervisor:
         self._desk = HealthDesk(self._health)
         self._probed = ProbeProviders(config, self._local_provider)
         self._models = LocalModels()
+        self._meters = Meters(self._observer.emit, self._tell_loads, self._models.find)
+        self._meters.configure(config)
         self._servers: dict[str, tuple[ProviderConfig, LocalServer]] = {}  # in force, by provider name
         self._releasing: set[asyncio.Task[None]] = set()
         self._use_models(config)
@@ -96,6 +112,8 @@ class Supervisor:
             asyncio.create_task(self._announce_models()),
             asyncio.create_task(self._announce_health()),
             asyncio.create_task(Prober(self._health, self._probed.of).run()),
+            asyncio.create_task(self._meters.run()),
+            asyncio.create_task(self._observer.remember()),
             asyncio.create_task(self._keyring.watch()),
             asyncio.create_task(watch_accounts(self._config.counters, self._observer.emit)),
         ]
@@ -175,6 +193,7 @@ class Supervisor:
                 elif kind == READY:
                     self._controls[number] = control
                     self._tell_health()
+                    control.send(LOADS, json.dumps(self._meters.known).encode())
             await process.wait()
         finally:
             self._controls.pop(number, None)
@@ -202,6 +221,11 @@ class Supervisor:
     def _tell_health(self) -> None:
         for number, payload in self._desk.news(self._controls.keys()):
             self._controls[number].send(HEALTH_STATE, payload)
+
+    def _tell_loads(self, loads: Sequence[Load]) -> None:
+        told = json.dumps(loads).encode()
+        for control in self._controls.values():
+            control.send(LOADS, told)
 
     def _local_provider(self, provider: ProviderConfig) -> LocalProvider:
         return LocalProvider(provider, self._servers[provider.name][1])
@@ -243,6 +267,7 @@ class Supervisor:
         self._health.configure(config)
         self._use_models(config)
         self._probed.configure(config)
+        self._meters.configure(config)
         for control in self._controls.values():
             control.send(CONFIG, content)
         return "ok"

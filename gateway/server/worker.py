@@ -16,11 +16,23 @@ import uvloop
 
 from gateway.admission import Admission
 from gateway.config.load import load
+from gateway.core.loads import Load
 from gateway.keyring import Keyring
 from gateway.rates import Rates
 from gateway.runtime import Gateway
 from gateway.server.app import PublicApp
-from gateway.server.control import CONFIG, HEALTH_REPORT, HEALTH_STATE, LOCAL, METRICS, NOW, READY, SESSION, Control
+from gateway.server.control import (
+    CONFIG,
+    HEALTH_REPORT,
+    HEALTH_STATE,
+    LOADS,
+    LOCAL,
+    METRICS,
+    NOW,
+    READY,
+    SESSION,
+    Control,
+)
 from gateway.server.drain import close, drain
 from gateway.server.listener import allow_files, listener, room_for
 from gateway.server.locals import SharedModels
@@ -61,13 +73,15 @@ async def work(options: Options, lines: Log, inherited: Inherited) -> None:
     admission = Admission(options.max_in_flight, worker=inherited.number, workers=options.workers)
     sessions = Sessions(lambda payload: control.offer(SESSION, payload))
     rates = Rates(inherited.limits, process=inherited.number, processes=options.workers)
-    gateway = Gateway(config, models.provider, shared(config, observer, health, admission, sessions, rates))
+    common = shared(config, observer, health, admission, sessions, rates)
+    gateway = Gateway(config, models.provider, common)
 
     orders: Mapping[bytes, Callable[[bytes], object]] = {
         CONFIG: lambda content: reload(options, gateway, observer, content=content),  # the parent tells of it
         LOCAL: lambda addresses: models.update(json.loads(addresses)),
         HEALTH_STATE: health.update,
         SESSION: sessions.take,
+        LOADS: lambda told: common.loads.take(Load(*each) for each in json.loads(told)),
         NOW: lambda _: signals.now.set(),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from gateway.core.loads import Reading
 from gateway.core.record import Record
 
 
@@ -76,6 +77,23 @@ class BudgetBalances(NamedTuple):
     balances: tuple[BudgetBalance, ...]
 
 
+class ServerRead(NamedTuple):
+    """A self-hosted server has told how it is doing. One process of a machine reads them, and tells."""
+
+    model: str
+    endpoint: str
+    reading: Reading
+    when: float  # seconds of a monotonic clock
+    alone: bool  # no other entry of `models` is served there, so all of its tokens are this model's
+
+
+class ServerLost(NamedTuple):
+    """It no longer tells, or is no longer asked."""
+
+    model: str
+    endpoint: str
+
+
 Event = (
     RequestStarted
     | RequestEnded
@@ -85,4 +103,6 @@ Event = (
     | BreakerChanged
     | BudgetCrossed
     | BudgetBalances
+    | ServerRead
+    | ServerLost
 )

@@ -8,6 +8,9 @@ from typing import Final, Literal, NamedTuple
 NANO = 1_000_000_000
 """Money is kept in nano-USD, time in nanoseconds: integers add up the same in any order, on any number of workers."""
 
+MICRO = 1_000_000
+"""Speeds are kept in millionths of tokens a second."""
+
 Labels = tuple[str, ...]
 
 
@@ -105,6 +108,40 @@ CAPACITY = Family(
     ("model",),
     unit=NANO,
 )
+EFFECTIVE_PRICE = Family(
+    "gateway_effective_price_usd_per_million_tokens",
+    "gauge",
+    "What a self-hosted model's tokens of the last hour came to, idle machines included; absent without tokens.",
+    ("model",),
+    unit=NANO,
+)
+BREAK_EVEN = Family(
+    "gateway_break_even_tokens_per_second",
+    "gauge",
+    "The traffic at which an API of the same route would cost what the machines do, at the last hour's mix.",
+    ("model", "versus"),
+    unit=MICRO,
+)
+RATED = Family(
+    "gateway_rated_tokens_per_second",
+    "gauge",
+    "What a self-hosted model's machines can do by their price's tokens_per_second, all endpoints together.",
+    ("model", "type"),
+    unit=MICRO,
+)
+SERVER_REQUESTS = Family(
+    "gateway_server_requests",
+    "gauge",
+    "Requests at a self-hosted server, from whomever, as it says itself; absent where it does not.",
+    ("model", "endpoint", "state"),
+)
+SERVER_TOKENS = Family(
+    "gateway_server_tokens_per_second",
+    "gauge",
+    "Tokens that a self-hosted server read and wrote lately, for whomever, as it says itself.",
+    ("model", "endpoint", "type"),
+    unit=MICRO,
+)
 ATTEMPTS = Family("gateway_attempts_total", "counter", "Tries of an upstream.", ("model", "provider", "result"))
 FALLBACKS = Family(
     "gateway_fallbacks_total",
@@ -191,6 +228,11 @@ FAMILIES: Final[Mapping[str, Family]] = {
         SAVINGS,
         EXTRA,
         CAPACITY,
+        EFFECTIVE_PRICE,
+        BREAK_EVEN,
+        RATED,
+        SERVER_REQUESTS,
+        SERVER_TOKENS,
         ATTEMPTS,
         FALLBACKS,
         HEDGES,
@@ -213,3 +255,6 @@ FAMILIES: Final[Mapping[str, Family]] = {
         BUILD,
     )
 }
+
+OF_CAPACITY: Final = (CAPACITY, EFFECTIVE_PRICE, BREAK_EVEN, RATED, SERVER_REQUESTS, SERVER_TOKENS)
+"""Made by `capacity.py`."""

@@ -13,6 +13,7 @@ from gateway.core.routing import Model, Route
 from gateway.core.scopes import ALL
 from gateway.core.tasks import DEFAULT_TASK
 from gateway.telemetry import families
+from gateway.telemetry.capacity import Hourly, hourly_of
 from gateway.telemetry.families import Family, Labels
 
 OTHER = "other"  # a value that the configuration does not know
@@ -55,7 +56,7 @@ class LabelSets(NamedTuple):
     teams: frozenset[str]
     pairs: tuple[Pair, ...] = ()  # in the order of the file; asleep models are not among them
     replicas: tuple[tuple[str, str], ...] = ()  # model and endpoint
-    capacity: Mapping[str, int] = {}  # self-hosted model -> nano-USD an hour
+    hourly: Mapping[str, Hourly] = {}  # models whose machines are paid by the hour
     budgets: Mapping[str, BudgetLabels] = {}
     scopes: frozenset[str] = frozenset()  # of budgets: what `per` may be worth
     config_hash: str = ""
@@ -81,7 +82,7 @@ class LabelSets(NamedTuple):
             teams=teams,
             pairs=tuple(pairs),
             replicas=tuple((m.name, replica.name) for m in awake.values() for replica in m.replicas),
-            capacity={m.name: m.price.machine.nano_usd_per_hour for m in awake.values() if m.price and m.price.machine},
+            hourly=hourly_of(config),
             budgets=budgets,
             scopes=frozenset((ALL, NONE, *named, *rules.models, *config.providers)),
             config_hash=config.hash,

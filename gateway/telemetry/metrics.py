@@ -17,17 +17,19 @@ from gateway.core.hedging import HEDGE
 from gateway.core.record import AttemptRecord, Record
 from gateway.core.scopes import ALL
 from gateway.telemetry import families
+from gateway.telemetry.capacity import Capacity
 from gateway.telemetry.events import (
     BreakerChanged,
     BudgetBalance,
     BudgetBalances,
-    BudgetCrossed,
     ConfigReloaded,
     Event,
     LedgerState,
     RequestEnded,
     RequestFinished,
     RequestStarted,
+    ServerLost,
+    ServerRead,
 )
 from gateway.telemetry.exposition import expose
 from gateway.telemetry.families import FAMILIES, NANO, Family, Labels
@@ -112,6 +114,7 @@ class Metrics:
         self._gauges: dict[str, dict[str, Series]] = {}  # source -> family -> what it adds; "" is this process
         self._places: dict[tuple[str | bool, ...], RequestPlace] = {}
         self._overhead = self._cell(families.OVERHEAD)
+        self.capacity = Capacity()
 
     def _cell(self, family: Family, *labels: str) -> Cell:
         return self._series[family.name].cell(*labels)
@@ -119,6 +122,7 @@ class Metrics:
     def configure(self, labels: LabelSets) -> None:
         """Label values that may be shown from now on. To be called at start and after each accepted reload."""
         self._labels = labels
+        self.capacity.configure(labels.hourly, labels.replicas)
         for known, values in (
             (self._routes, labels.routes),
             (self._tasks, labels.tasks),
@@ -131,6 +135,7 @@ class Metrics:
             self._config = self._config_sent = (labels.config_hash, True)
 
     def observe(self, event: Event) -> None:
+        """A BudgetCrossed counts nothing: the gauges show it."""
         match event:
             case RequestFinished(record):
                 self._request(record)
@@ -148,8 +153,8 @@ class Metrics:
                     self._gauge(families.BREAKER, model, endpoint)[0] = BREAKER_STATES[state]
             case BudgetBalances(balances):
                 self._balances = balances
-            case BudgetCrossed():
-                pass  # the gauges show it
+            case ServerRead() | ServerLost():
+                self.capacity.observe(event)
 
     def _request(self, record: Record) -> None:
         key = (record.route, record.task, record.model, record.provider, record.team, record.outcome, record.stream)
@@ -310,6 +315,13 @@ class Metrics:
         if taken["config"]:
             self._config = (taken["config"][0], taken["config"][1])
 
+    def remember(self) -> None:
+        """Keeps this moment for what is told of the last hour. To be called every `capacity.STEP` seconds."""
+        self.capacity.remember(*self._traffic())
+
+    def _traffic(self) -> tuple[dict[Labels, Cell], dict[Labels, Cell]]:
+        return self._series[families.TOKENS.name].cells, self._series[families.ATTEMPTS.name].cells
+
     def forget(self, source: str) -> None:
         """That process is gone: what it had in flight or in its queue is no more. What it counted stays."""
         self._gauges.pop(source, None)
@@ -327,8 +339,8 @@ class Metrics:
 
     def _state(self, family: Family) -> dict[Labels, Cell]:
         """What a gauge or an info says now; gauges of several processes add up."""
-        if family is families.CAPACITY:
-            return {(model,): [nano] for model, nano in self._labels.capacity.items()} if self._labels else {}
+        if family in families.OF_CAPACITY:
+            return self.capacity.cells(family, *self._traffic())
         if family in (families.BUDGET_LIMIT, families.BUDGET_SETTLED, families.BUDGET_RESERVED):
             return self._budgets(family)
         if family is families.CONFIG:

@@ -226,6 +226,8 @@ class _Server:
         if len(self._past) < 2:
             return {}
         (began, *first), (ended, *last) = self._past[0], self._past[-1]
+        if ended <= began:
+            return {}
         speeds = (round((late - early) * MICRO / (ended - began)) for early, late in zip(first, last, strict=True))
         told = _tokens(self._last)
         named = zip(("input", "output"), speeds, told, strict=True)

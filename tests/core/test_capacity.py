@@ -64,7 +64,9 @@ def test_utilisation_is_the_load_and_idle_is_the_rest(machine: Machine, count: i
 def test_what_is_charged_does_not_depend_on_the_load(machine: Machine, count: int, requests: list[Usage]) -> None:
     """Nor on how many endpoints share the work: each request is charged its seconds of one of them."""
     price = Price("machine", machine=machine)
-    together = cost(Usage(*(sum(each[i] for each in requests) for i in range(5))), price)
+    together = cost(
+        Usage(sum(each.total_input for each in requests), output=sum(each.total_output for each in requests)), price
+    )
     assert abs(sum(cost(each, price) for each in requests) - together) <= len(requests)
     assert per_hour(machine, count) == count * machine.nano_usd_per_hour
 
@@ -128,6 +130,7 @@ def test_an_api_may_be_cheaper_at_any_load_the_machines_can_bear() -> None:
     mix = Usage(1000, 0, 0, 240)
     cheap, dear = DEEPSEEK, Price("page", rates=Rates(*[10_000_000_000] * 5))
     rated = rated_speed(MACHINE, 1, mix)
+    assert rated is not None
     assert rated == pytest.approx(1240 / 0.15)
     against_cheap, against_dear = (
         break_even(per_hour(MACHINE, 1), Traffic(HOUR, mix, 1000), it) for it in (cheap, dear)
@@ -140,7 +143,7 @@ def test_an_api_may_be_cheaper_at_any_load_the_machines_can_bear() -> None:
     never = break_even(per_hour(MACHINE, 1), Traffic(HOUR, mix, 1000), half_price)
     assert never is not None
     assert never > rated
-    assert 0 < against_dear, "without traffic no API is dearer"
+    assert against_dear > 0, "without traffic no API is dearer"
 
 
 def test_the_api_is_billed_at_the_tier_of_a_usual_request_not_of_all_tokens_together() -> None:

@@ -146,7 +146,9 @@ OFF = "off"
 
 
 def _metrics(value: object) -> str:
-    return OFF if value == OFF else _url(value)
+    if isinstance(value, str) and ("://" in value or value == OFF or isinstance(value, FromEnvironment)):
+        return OFF if value == OFF else _url(value)
+    raise wrong("must be a URL such as http://vllm:8000/metrics, or off")
 
 
 def _secret(value: object) -> str:

@@ -180,7 +180,8 @@ class Supervisor:
             process.terminate()
         control = await Control.over(ours)
         try:
-            control.send(CONFIG, self._content)
+            content = self._content
+            control.send(CONFIG, content)
             control.send(LOCAL, self._addresses())
             async for kind, payload in control.frames():
                 if kind == METRICS:
@@ -192,8 +193,7 @@ class Supervisor:
                     self._tell_others(number, payload)
                 elif kind == READY:
                     self._controls[number] = control
-                    self._tell_health()
-                    control.send(LOADS, json.dumps(self._meters.known).encode())
+                    self._tell_what_changed(control, content)
             await process.wait()
         finally:
             self._controls.pop(number, None)
@@ -201,6 +201,14 @@ class Supervisor:
             self._observer.metrics.forget(str(number))
             self._desk.gone(number)
             await control.close()
+
+    def _tell_what_changed(self, control: Control, content: bytes) -> None:
+        """While a worker started, which may take seconds, nobody told it anything."""
+        if content != self._content:
+            control.send(CONFIG, self._content)
+        control.send(LOCAL, self._addresses())
+        control.send(LOADS, json.dumps(self._meters.known).encode())
+        self._tell_health()
 
     async def _announce_models(self) -> None:
         """Tells the workers where the embedded models are, whenever that changes."""

@@ -128,3 +128,19 @@ def test_sticky(tmp_path: Path) -> None:
     for defaults, sticky in (("{}", [True, False]), ("{sticky: session}", [True, True])):
         config = config_of(text.replace("{DEFAULT}", defaults), tmp_path)
         assert [route.sticky for route in config.rules.routes] == sticky
+
+
+def test_where_an_endpoint_tells_its_load(tmp_path: Path) -> None:
+    def metrics(provider: str, endpoint: str) -> list[str]:
+        text = QWEN.replace('{api_key: "${KEY:-shared}"', f'{{api_key: "${{KEY:-shared}}"{provider}')
+        text = text.replace("weight: 3", f"weight: 3{endpoint}")
+        config = config_of(text, tmp_path, {"EU_KEY": "of-eu"})
+        return [config.providers[each.provider].metrics for each in config.rules.models["qwen"].replicas]
+
+    page = "http://vllm-0:9000/metrics"
+    assert metrics("", "") == ["", ""]
+    assert metrics("", f', metrics: "{page}"') == [page, ""]
+    assert metrics(", metrics: off", "") == ["off", "off"]
+    assert metrics(", metrics: off", f', metrics: "{page}"') == [page, "off"]
+    assert metrics(f', metrics: "{page}"', "") == ["", ""], "one page cannot speak for several servers"
+    assert metrics("", ', metrics: "${NO_SUCH_PAGE}"') == ["", ""]

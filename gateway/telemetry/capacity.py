@@ -24,7 +24,7 @@ from gateway.core.capacity import (
     with_served,
 )
 from gateway.core.loads import Reading, grown
-from gateway.core.pricing import Machine, Price
+from gateway.core.pricing import Machine, Price, price_at
 from gateway.core.rules import Model, Route
 from gateway.core.usage import Usage
 from gateway.telemetry import families
@@ -41,15 +41,23 @@ Key = tuple[str, str]  # model and endpoint
 
 
 class Hourly(NamedTuple):
-    """A model whose machines are paid by the hour."""
+    """A model whose machines are paid by the hour, at some time at least."""
+
+    price: Price
+    endpoints: tuple[str, ...]
+    versus: Mapping[str, Price]  # the API-hosted models of its routes, and their baselines, that have a price
+
+
+class _Now(NamedTuple):
+    """What it costs at this moment."""
 
     machine: Machine
-    endpoints: tuple[str, ...]
-    versus: Mapping[str, Price]  # the API-hosted models of its routes, and their baselines, that have a price by token
+    endpoints: int
+    versus: Mapping[str, Price]
 
     @property
     def nano_per_hour(self) -> int:
-        return per_hour(self.machine, len(self.endpoints))
+        return per_hour(self.machine, self.endpoints)
 
 
 def hourly_of(config: Config) -> dict[str, Hourly]:
@@ -57,13 +65,17 @@ def hourly_of(config: Config) -> dict[str, Hourly]:
     models = config.rules.models
     found = {}
     for model in models.values():
-        if model.disabled or model.price is None or model.price.machine is None:
+        if model.disabled or model.price is None or not _has_machine(model.price):
             continue
         versus: dict[str, Price] = {}
         for route in (*config.rules.routes, config.rules.direct):
             versus |= {each.name: each.price for each in _alternatives(route, model, models) if each.price}
-        found[model.name] = Hourly(model.price.machine, tuple(each.name for each in model.replicas), versus)
+        found[model.name] = Hourly(model.price, tuple(each.name for each in model.replicas), versus)
     return found
+
+
+def _has_machine(price: Price) -> bool:
+    return any(each.machine for each in (price, *price.later))
 
 
 def _alternatives(route: Route, model: Model, models: Mapping[str, Model]) -> Iterator[Model]:
@@ -72,7 +84,7 @@ def _alternatives(route: Route, model: Model, models: Mapping[str, Model]) -> It
         return
     awake = [models[name] for name in named if name in models and not models[name].disabled]
     baseline = [models[route.baseline]] if route.baseline in models else []
-    yield from (each for each in (*awake, *baseline) if each.hosting == "api" and each.price and each.price.rates)
+    yield from (each for each in (*awake, *baseline) if each.hosting == "api")
 
 
 class _Counts(NamedTuple):
@@ -84,10 +96,11 @@ class _Counts(NamedTuple):
 
 
 class Capacity:
-    """Of one process: the one that renders. `clock` is monotonic, in seconds."""
+    """Of one process: the one that renders. `clock` is monotonic, `date` tells unix seconds, for prices."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, date: Callable[[], float] = time.time) -> None:
         self._clock = clock
+        self._date = date
         self._hourly: Mapping[str, Hourly] = {}
         self._servers: dict[Key, _Server] = {}
         self._moments: deque[tuple[float, dict[str, _Counts]]] = deque()
@@ -118,7 +131,7 @@ class Capacity:
     def cells(self, family: Family, tokens: Cells, attempts: Cells) -> dict[Labels, list[int]]:
         """The series of one of the families in CAPACITY."""
         if family is families.CAPACITY:
-            return {(name,): [each.nano_per_hour] for name, each in self._hourly.items()}
+            return {(name,): [each.nano_per_hour] for name, each in self._current().items()}
         if family is families.RATED:
             return dict(self._rated())
         if family is families.SERVER_REQUESTS:
@@ -128,8 +141,11 @@ class Capacity:
         if family is families.SERVER_TOKENS:
             return {(*key, kind): [rate] for key, each in self._servers.items() for kind, rate in each.rates().items()}
         found: dict[Labels, list[int]] = {}
+        current = self._current()
         for name, traffic in self._window(tokens, attempts):
-            hourly = self._hourly[name]
+            hourly = current.get(name)
+            if hourly is None:
+                continue
             if family is families.BREAK_EVEN:
                 for other, price in hourly.versus.items():
                     speed = break_even(hourly.nano_per_hour, traffic, price)
@@ -141,12 +157,23 @@ class Capacity:
         return found
 
     def _rated(self) -> Iterator[tuple[Labels, list[int]]]:
-        for name, each in self._hourly.items():
+        for name, each in self._current().items():
             for kind, speed in (
                 ("input", each.machine.input_tokens_per_second),
                 ("output", each.machine.output_tokens_per_second),
             ):
-                yield (name, kind), [round(speed * len(each.endpoints) * MICRO)]
+                yield (name, kind), [round(speed * each.endpoints * MICRO)]
+
+    def _current(self) -> dict[str, _Now]:
+        """Without those that are not paid by the hour just now."""
+        date = self._date()
+        found = {}
+        for name, (written, endpoints, others) in self._hourly.items():
+            price = price_at(written, date)
+            if price is not None and price.machine is not None:
+                versus = {other: now for other, each in others.items() if (now := price_at(each, date))}
+                found[name] = _Now(price.machine, len(endpoints), versus)
+        return found
 
     def _window(self, tokens: Cells, attempts: Cells) -> Iterator[tuple[str, Traffic]]:
         """What each model did since the first moment of the window in which it was known."""

@@ -38,6 +38,10 @@ usages = st.builds(Usage, tokens, tokens, tokens, tokens, tokens)
 loads = st.floats(0, 3)  # 1 is rated speed; above it the rates are set too low
 
 
+def flat(nano: int) -> Rates:
+    return Rates(nano, nano, nano, nano, nano)
+
+
 def at_load(machine: Machine, count: int, time: float, load: float) -> Usage:
     """The tokens of a time at a load, half of it spent on reading and half on writing."""
     share = load * count * time / 2
@@ -128,7 +132,7 @@ def test_an_api_that_bills_nothing_is_never_dearer() -> None:
 
 def test_an_api_may_be_cheaper_at_any_load_the_machines_can_bear() -> None:
     mix = Usage(1000, 0, 0, 240)
-    cheap, dear = DEEPSEEK, Price("page", rates=Rates(*[10_000_000_000] * 5))
+    cheap, dear = DEEPSEEK, Price("page", rates=flat(10_000_000_000))
     rated = rated_speed(MACHINE, 1, mix)
     assert rated is not None
     assert rated == pytest.approx(1240 / 0.15)
@@ -147,7 +151,7 @@ def test_an_api_may_be_cheaper_at_any_load_the_machines_can_bear() -> None:
 
 
 def test_the_api_is_billed_at_the_tier_of_a_usual_request_not_of_all_tokens_together() -> None:
-    tiered = DEEPSEEK._replace(tiers=(Tier(32_000, Rates(*[5_000_000_000] * 5)),))
+    tiered = DEEPSEEK._replace(tiers=(Tier(32_000, flat(5_000_000_000)),))
     mix = Usage(10**8, 0, 0, 10**6)
     short, long = (break_even(per_hour(MACHINE, 1), Traffic(HOUR, mix, mean), tiered) for mean in (4_000, 40_000))
     assert short == break_even(per_hour(MACHINE, 1), Traffic(HOUR, mix), DEEPSEEK)

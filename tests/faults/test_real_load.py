@@ -38,7 +38,8 @@ class Busy:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="llama.cpp", daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="llama.cpp", daemon=True)
+        self._thread.start()
         self.server = LocalServer({"threads": 1, "context": 1024, "parallel": 1})
         asyncio.run_coroutine_threadsafe(self.server.start(), self._loop).result(10)
 
@@ -49,6 +50,8 @@ class Busy:
     def stop(self) -> None:
         asyncio.run_coroutine_threadsafe(self.server.stop(), self._loop).result(20)
         self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
 
     def tell(self, stop: threading.Event) -> None:
         """A client that asks for stories until it is told to stop, past the gateway."""

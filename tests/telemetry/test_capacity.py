@@ -65,7 +65,8 @@ class Process:
     def __init__(self) -> None:
         self.now = 1000.0
         self.metrics = Metrics()
-        self.metrics.capacity = capacity.Capacity(lambda: self.now)
+        self.date = 1_764_000_000.0
+        self.metrics.capacity = capacity.Capacity(lambda: self.now, lambda: self.date)
         self.metrics.configure(LabelSets.of(CONFIG))
         self.metrics.remember()
 
@@ -246,6 +247,26 @@ def test_a_reload_forgets_endpoints_that_are_gone_and_begins_with_models_that_ar
     process.pass_time(900)
     process.serve(Usage(100_000))
     assert process.price == pytest.approx(4.80 * 885 / 3600 / 0.1), "since it was first remembered"
+
+
+def test_prices_are_those_of_the_moment() -> None:
+    process = Process()
+    dearer = Price("machine", machine=MACHINE._replace(nano_usd_per_hour=4_800_000_000), starts=process.date + 3600)
+    cheaper = Price("page", rates=Rates(100_000_000, 0, 0, 100_000_000, 0), starts=process.date + 3600)
+    changed = {model.name: model for model in MODELS}
+    for name, later in (("qwen", dearer), ("deepseek", cheaper)):
+        price = changed[name].price
+        assert price is not None
+        changed[name] = changed[name]._replace(price=price._replace(later=(later,)))
+    process.metrics.configure(LabelSets.of(CONFIG._replace(rules=CONFIG.rules._replace(models=changed))))
+    process.serve(Usage(3_000, 0, 0, 1_000))
+    process.pass_time(60)
+    blend = (3 * 0.28 + 0.42) / 4
+    assert process.shown("gateway_capacity_usd_per_hour") == {(): 4.8}
+    assert process.shown(BREAK_EVEN)["deepseek",] == pytest.approx(4.80 / 3600 / blend * 1e6, rel=1e-6)
+    process.date += 3600
+    assert process.shown("gateway_capacity_usd_per_hour") == {(): 9.6}
+    assert process.shown(BREAK_EVEN)["deepseek",] == pytest.approx(9.60 / 3600 / 0.1 * 1e6, rel=1e-6)
 
 
 def test_what_is_remembered_is_bounded() -> None:

@@ -81,6 +81,12 @@ class Window(NamedTuple):
         return datetime.datetime.combine(day, datetime.time(), self.zone).timestamp()
 
 
+def began(name: str) -> float:
+    """When a window began, in unix seconds, by the name that `Window.name` gave it; 0 for `total`."""
+    _, _, start = name.partition(" ")
+    return datetime.datetime.fromisoformat(start).timestamp() if start else 0.0
+
+
 class Budget(NamedTuple):
     name: str
     limit_nano: int  # nano-USD in one window

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
-from gateway.stores.counters import rows
+from gateway.core.budgets import began
+from gateway.stores.counters import Row, rows
 from gateway.stores.schema import connect
 from gateway.telemetry.events import BudgetBalance, BudgetBalances, Event
 
@@ -29,4 +30,9 @@ async def watch_accounts(dsn: str, emit: Callable[[Event], None]) -> None:
 def _read(path: Path) -> tuple[BudgetBalance, ...]:
     with closing(connect(path, busy_seconds=BUSY)) as connection:
         found = rows(connection, time.time())
-    return tuple(BudgetBalance(row.account.budget, row.account.scope, row.settled, row.held) for row in found)
+    return tuple(_balance(row) for row in found)
+
+
+def _balance(row: Row) -> BudgetBalance:
+    account = row.account
+    return BudgetBalance(account.budget, account.scope, row.settled, row.held, began(account.window), row.ends)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from gateway.core.loads import Reading
@@ -69,6 +70,8 @@ class BudgetBalance(NamedTuple):
     scope: str  # as of BudgetCrossed
     settled: int
     held: int
+    starts: float = 0.0  # unix seconds: when its window did
+    ends: float = math.inf  # when it will; infinite for `total`
 
 
 class BudgetBalances(NamedTuple):

@@ -187,6 +187,18 @@ BUDGET_RESERVED = Family(
     ("budget", "scope"),
     unit=NANO,
 )
+BUDGET_STARTS = Family(
+    "gateway_budget_window_start_timestamp_seconds",
+    "gauge",
+    "When the window in force began; not for windows without an end.",
+    ("budget", "scope"),
+)
+BUDGET_ENDS = Family(
+    "gateway_budget_window_end_timestamp_seconds",
+    "gauge",
+    "When the window in force ends and the next one begins; not for windows without an end.",
+    ("budget", "scope"),
+)
 BUDGET_REJECTIONS = Family(
     "gateway_budget_rejections_total", "counter", "Requests refused because a budget had no room.", ("budget",)
 )
@@ -244,6 +256,8 @@ FAMILIES: Final[Mapping[str, Family]] = {
         BUDGET_LIMIT,
         BUDGET_SETTLED,
         BUDGET_RESERVED,
+        BUDGET_STARTS,
+        BUDGET_ENDS,
         BUDGET_REJECTIONS,
         BUDGET_OVERRUN,
         LEDGER_DEPTH,

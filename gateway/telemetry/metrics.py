@@ -7,6 +7,7 @@ they happened, make no difference. To add a metric: a row in `families.py` and a
 from __future__ import annotations
 
 import itertools
+import math
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -240,12 +241,22 @@ class Metrics:
         for balance in self._balances:
             if balance.budget not in sets.budgets:
                 continue
-            scope = balance.scope.partition(" ")[2] or balance.scope
-            cell = total.cell(balance.budget, scope if scope in sets.scopes else OTHER)
+            cell = total.cell(balance.budget, _scope(balance, sets))
             if limits:
                 cell[0] = sets.budgets[balance.budget].limit_nano
             else:
                 cell[0] += balance.settled if family is families.BUDGET_SETTLED else balance.held
+        return total.cells
+
+    def _windows(self, family: Family) -> dict[Labels, Cell]:
+        """When they begin or end: of all users that share a scope here, the same."""
+        sets, total = self._labels, Series(family)
+        if sets is None:
+            return {}
+        for balance in self._balances:
+            if balance.budget in sets.budgets and balance.ends < math.inf:
+                at = balance.starts if family is families.BUDGET_STARTS else balance.ends
+                total.cell(balance.budget, _scope(balance, sets))[0] = round(at)
         return total.cells
 
     def _attempt_place(self, place: RequestPlace, key: tuple[str, str, str, str, str]) -> AttemptPlace:
@@ -343,6 +354,8 @@ class Metrics:
             return self.capacity.cells(family, *self._traffic())
         if family in (families.BUDGET_LIMIT, families.BUDGET_SETTLED, families.BUDGET_RESERVED):
             return self._budgets(family)
+        if family in (families.BUDGET_STARTS, families.BUDGET_ENDS):
+            return self._windows(family)
         if family is families.CONFIG:
             return {(self._config[0],): [1]} if self._config else {}
         if family is families.RELOADED:
@@ -366,6 +379,11 @@ def _add(cell: Cell, bounds: tuple[float, ...], seconds: float) -> None:
         seconds = 0.0
     cell[bisect_left(bounds, seconds)] += 1
     cell[-1] += round(seconds * NANO)
+
+
+def _scope(balance: BudgetBalance, sets: LabelSets) -> str:
+    scope = balance.scope.partition(" ")[2] or balance.scope
+    return scope if scope in sets.scopes else OTHER
 
 
 def _sum(cell: Cell, values: Cell) -> None:

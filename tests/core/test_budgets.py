@@ -22,6 +22,7 @@ from gateway.core.budgets import (
     Threshold,
     Touched,
     Window,
+    began,
     verdict,
 )
 from gateway.core.call import Call, Endpoint, Principal, parse
@@ -71,6 +72,7 @@ def test_windows(window: Window, now: str, start: str, end: str) -> None:
 def test_a_total_never_ends() -> None:
     assert Window("total").bounds(NOW) == (0.0, math.inf)
     assert Window("total").name(0.0) == "total"
+    assert began("total") == 0.0
 
 
 zones = st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Beirut", "Pacific/Apia"])
@@ -86,6 +88,7 @@ def test_windows_follow_one_another_without_a_gap(window: Window, now: float) ->
         after, _ = window.bounds(end)
         assert after == end
         assert window.name(start) != window.name(end)
+        assert began(window.name(start)) == start
 
 
 TASK = Task("support", 1.0, "")

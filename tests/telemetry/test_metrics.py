@@ -28,6 +28,8 @@ from gateway.core.usage import Usage
 from gateway.stores.reader import sums
 from gateway.telemetry.events import (
     BreakerChanged,
+    BudgetBalance,
+    BudgetBalances,
     ConfigReloaded,
     Event,
     LedgerState,
@@ -36,7 +38,7 @@ from gateway.telemetry.events import (
     RequestStarted,
 )
 from gateway.telemetry.families import FAMILIES
-from gateway.telemetry.labels import MOST_COMBINATIONS, LabelSets
+from gateway.telemetry.labels import MOST_COMBINATIONS, BudgetLabels, LabelSets
 from gateway.telemetry.metrics import Metrics
 from tests.stores.records import ATTEMPT, keep, record, records
 
@@ -356,6 +358,22 @@ def test_breakers() -> None:
         assert value(metrics, "gateway_breaker_state", model="gpt", endpoint="default") == 0
     metrics.observe(BreakerChanged("unheard of", "default", "open", "because"))
     assert value(metrics, "gateway_breaker_state", model="unheard of", endpoint="default") is None
+
+
+def test_windows_of_budgets() -> None:
+    metrics = configured()
+    budgets = {name: BudgetLabels(5_000_000_000, per) for name, per in (("b", ""), ("people", "user"), ("ever", ""))}
+    metrics.configure(LabelSets.of(CONFIG)._replace(budgets=budgets))
+    start, end = 1_793_491_200.0, 1_796_083_200.0
+    users = [BudgetBalance("people", f"user {name}", 1_000_000_000, 0, start, end) for name in ("ann", "ben")]
+    balances = (BudgetBalance("b", "all", 2_000_000_000, 0, start, end), *users, BudgetBalance("ever", "all", 1, 0))
+    metrics.observe(BudgetBalances(balances))
+    for name, expected in (("start", start), ("end", end)):
+        shown = f"gateway_budget_window_{name}_timestamp_seconds"
+        assert value(metrics, shown, budget="b", scope="all") == expected
+        assert value(metrics, shown, budget="people", scope="other") == expected, "not twice for two users"
+        assert value(metrics, shown, budget="ever", scope="all") is None
+    assert value(metrics, "gateway_budget_settled_usd", budget="people", scope="other") == 2
 
 
 def test_what_is_taken_is_counted_once_and_what_follows_too() -> None:

@@ -82,6 +82,15 @@ def test_every_rule_is_healthy_and_has_data(scraped: tuple[Gateway, Prometheus])
     assert [(rule["name"], rule["lastError"]) for rule in rules if rule["health"] != "ok"] == []
 
 
+def test_names_say_which_labels_are_left(scraped: tuple[Gateway, Prometheus]) -> None:
+    _, prometheus = scraped
+    for name in NAMES:
+        level, _, _ = name.split(":")
+        expected = set() if level == "all" else set(level.split("_"))
+        for point in prometheus.query(name):
+            assert point.labels.keys() - {"__name__"} == expected, name
+
+
 def agree(prometheus: Prometheus, left: str, right: str) -> None:
     """Waits until both sides are the same within 3%: groups of rules are evaluated at moments of their own."""
     prometheus.wait(f"abs(({left}) / ({right}) - 1) < 0.03")

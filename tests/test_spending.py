@@ -50,6 +50,25 @@ def test_what_is_too_little_for_either_is_not_kept_by_both(tmp_path: Path) -> No
     assert sum(asyncio.run(play())) == 1
 
 
+def test_calls_that_come_at_once_get_one_lease_together(tmp_path: Path) -> None:
+    """Each call having one, 40 of them would hold a third of the budget, and lose it when their process dies."""
+
+    async def play() -> tuple[list[bool], dict[str, tuple[int, int]]]:
+        one, _ = processes(tmp_path)
+        touches = [touch(100_000), touch(60_000, "team")]
+        calls = [asyncio.create_task(one.reserve(touches, 10, seconds=0.0)) for _ in range(40)]
+        got = [isinstance(await call, Hold) for call in calls]
+        held = balances(tmp_path)
+        await one.close()
+        return got, held
+
+    got, held = asyncio.run(play())
+    assert all(got)
+    for limit, (settled, nano) in zip((100_000, 60_000), (held["b"], held["team"]), strict=True):
+        assert settled == 0
+        assert 40 * 10 < nano <= 40 * 10 + limit // 100
+
+
 def test_who_ends_gives_back_what_no_call_of_its_uses(tmp_path: Path) -> None:
     """Its leases too, though a call of its is still under way in another budget: that alone is left to expire."""
 

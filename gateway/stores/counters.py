@@ -163,6 +163,7 @@ class _Accounts:
         self._own: dict[Account, int] = {}
         self._before: dict[Account, tuple[int, int]] = {}
         self._ends: dict[Account, float] = {}
+        self._leased: set[Account] = set()
 
     def update(self, update: Update) -> None:
         self._read(update.account, update.ends)
@@ -180,7 +181,10 @@ class _Accounts:
         granted = []
         for need in want.needs:
             left = need.limit - self._gone(need.account)
-            lease = left // FEW if need.nano and left >= FEW * want.ceiling else 0
+            lease = 0
+            if need.nano and left >= FEW * want.ceiling and need.account not in self._leased:
+                lease = left // FEW
+                self._leased.add(need.account)  # one for the process, not one for each call that waits
             grant = min(need.nano + lease, left) if need.nano else 0
             self._own[need.account] += grant
             granted.append(grant)

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 EDITABLE = "_editable_impl_open_model_gateway.pth"  # our own: one line, the checkout's path
-LOCKS = sorted([*ROOT.glob("requirements*.lock"), *ROOT.glob("tests/clients/*/requirements.lock")])
+LOCKS = sorted([*ROOT.glob("requirements*.lock"), *ROOT.glob("tests/*/*/requirements.lock")])
 
 # The hosts that package clients download from; written in pieces so that this file does not name them either.
 REGISTRY_HOSTS = re.compile(

@@ -3,9 +3,10 @@
 **Input.** Byte-level BPE and SentencePiece with byte fallback make at most one token of each UTF-8 byte of a text;
 those without fallback at most one of each character. A JSON body is at least as long as the texts in it, and its syntax
 around each message (28 bytes) is longer than what chat templates put there (ChatML, Llama 3, Gemma, Harmony: 3 to 7
-tokens). So a body has at most as many tokens as bytes, plus what a template adds to the whole, plus what normalisation
-adds: NFC makes UTF-8 at most 3 times as long, NFKC (embedding models) 11 times (unicode.org/faq/normalization.html),
-and neither changes ASCII. It is never more than the model's context window, beyond which servers refuse.
+tokens). So a body has at most as many tokens as bytes, plus what a template adds to the whole. Before that, a tokenizer
+may normalise: not at all, NFC (Qwen), NFKC (Claude 2) or NFD (BERT). So the bytes are those of the body, or of its NFD
+or NFKD where they are more: composition, which makes NFC and NFKC of them, never makes UTF-8 longer. It is never more
+than the model's context window, beyond which servers refuse.
 
 **Output.** The client's cap, for each answer that is made. Without one: as `_output` says.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple
+from unicodedata import normalize
 
 from gateway.core.call import Call
 from gateway.core.pricing import Price, cost
@@ -26,7 +28,10 @@ TOOL_TOKENS = 1024  # that it adds where there are tools: how they are to be cal
 LEAST_CAP = 4096  # tokens: no answer is cut shorter than this to fit a budget
 TYPICAL = 4  # times the route's 99th percentile: what an answer without a cap is given room for
 SMALL = 100  # a ceiling is small if so many of it fit into what is left
-
+LONG = 1024 * 1024  # bytes that are normalised to see how long they get: some 10 ms; of more the worst is assumed
+WORST, WORST_ESCAPE = 11, 27  # bytes of NFKD for a byte, and beyond an escape's own six (U+FDFA, for three)
+ESCAPED = 3  # bytes of a JSON escape for a byte: templates may write tools and their calls as JSON in ASCII
+_TOOL_CALLS = (b'"tool_calls"', b'"tool_use"', b'"function_call"')  # in a history, in each dialect
 _HIGH = bytes(range(128, 256))
 
 # Members that let a call cost more than its tokens at the usual rates, and the values with which they do not.
@@ -76,19 +81,39 @@ def ceiling(call: Call, target: Target, left: int, p99: int | None, *, clamp: bo
 
 def input_bound(call: Call, target: Target) -> int:
     """Tokens of input at most."""
-    body = call.body
-    bound = len(body) + TEMPLATE_TOKENS
-    if not body.isascii():
-        plain = len(body.translate(None, _HIGH))
-        bound += (len(body) - plain) * (call.form.growth - 1)
-    if escapes := body.count(b"\\u"):
-        bound += escapes * call.form.escape_growth
-    if "tools" in call.has:
+    body, window = call.body, target.model.context_window
+    bound = _longest(body) + TEMPLATE_TOKENS
+    if tools := "tools" in call.has:
         bound += TOOL_TOKENS + len(call.source("tools")) + len(call.source("functions"))
-    window = target.model.context_window
+    if not body.isascii() and (tools or any(sign in body for sign in _TOOL_CALLS)):
+        bound += _high(body) * (ESCAPED - 1)
     if call.attachments:  # its tokens have little to do with its bytes
         return max(window or 0, bound)
     return bound if window is None else min(bound, window)
+
+
+def _longest(body: bytes) -> int:
+    """Bytes of UTF-8 that a tokenizer gets to see of a body at most, whichever normal form it makes of it."""
+    escaped = b"\\u" in body
+    if body.isascii() and not escaped:
+        return len(body)
+    if len(body) > LONG:
+        return len(body) + _high(body) * (WORST - 1) + body.count(b"\\u") * WORST_ESCAPE
+    text = body.decode(errors="replace")
+    if escaped:
+        text = _unescaped(text)
+    return max(len(form.encode()) for form in (text, normalize("NFD", text), normalize("NFKD", text)))
+
+
+def _high(body: bytes) -> int:
+    """Bytes that are not ASCII."""
+    return len(body) - len(body.translate(None, _HIGH))
+
+
+def _unescaped(text: str) -> str:
+    """JSON's `\\uXXXX` as what they stand for. In C throughout: clients that write ASCII only have one a character."""
+    ours = text.encode("raw_unicode_escape").decode("raw_unicode_escape", "replace")
+    return ours.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")  # pairs become one character
 
 
 def _output(call: Call, target: Target, p99: int | None) -> tuple[int, int | None]:

@@ -37,8 +37,6 @@ class Form(NamedTuple):
     messages: bool = False  # the content is an array of message objects and nothing else
     choices: bool = False  # several answers may be asked for, with `n`
     asks_usage: bool = False  # a stream brings usage only where `stream_options.include_usage` asks for it
-    growth: int = 3  # NFC: unicode.org/faq/normalization.html
-    escape_growth: int = 3  # the same for each `\\u` escape
 
 
 def _messages(fields: Fields, messages: Any) -> Content:  # noqa: ANN401 - JSON can be anything
@@ -66,7 +64,7 @@ FORMS: Mapping[Endpoint, Form] = {
         choices=True,
         asks_usage=True,
     ),
-    Endpoint.EMBEDDINGS: Form("input", lambda _, given: read_input(given), growth=11, escape_growth=27),  # NFKC
+    Endpoint.EMBEDDINGS: Form("input", lambda _, given: read_input(given)),
     Endpoint.MESSAGES: Form(
         "messages", _messages, caps=("max_tokens",), schema="output_format", messages=True, api="messages"
     ),

@@ -48,11 +48,16 @@ ensure_venv_for_use() {
 }
 
 # Environments of the client suites, one each in .venv-clients/NAME, made again when their lock changes.
-ensure_python_client() {
-  local name=$1 lock=tests/clients/$1/requirements.lock home=.venv-clients/$1
+ensure_python_client() { ensure_apart "$1" "tests/clients/$1/requirements.lock"; }
+
+# The vocabularies and weights that scripts/test --full counts tokens with.
+ensure_tables() { ensure_apart tables tests/full/tables/requirements.lock; }
+
+ensure_apart() {
+  local name=$1 lock=$2 home=.venv-clients/$1
   cmp -s "$lock" "$home/lock" && return
   ensure_uv
-  say "installing client $name"
+  say "installing $name"
   "$UV" venv --quiet --clear --python "$(command -v "$(python_for_venv)")" "$home"
   "$UV" pip sync --quiet --require-hashes --python "$home/bin/python" "$lock"
   cp "$lock" "$home/lock"

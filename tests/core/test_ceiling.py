@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.call import Call, Endpoint, parse
-from gateway.core.ceiling import TEMPLATE_TOKENS, TOOL_TOKENS, Ceiling, Unbounded, ceiling, input_bound
+from gateway.core.ceiling import LONG, TEMPLATE_TOKENS, TOOL_TOKENS, Ceiling, Unbounded, ceiling, input_bound
 from gateway.core.pricing import Machine, Price, Rates, Tier, cost
 from gateway.core.rules import Model, Target, Timeouts
 from gateway.core.usage import Usage
@@ -189,11 +190,60 @@ def test_no_bill_is_above_the_ceiling(price: Price, data: st.DataObject, most: i
     assert cost(Usage(fresh, cached, kept, shown, thought), price) <= found.nano
 
 
-@given(st.text(), st.booleans())
-def test_the_bound_covers_every_byte_however_it_is_written(text: str, escaped: bool) -> None:
-    """One token a byte is the worst a byte-level tokenizer can do; NFC makes a text at most 3 times as long."""
-    text = text.encode("utf-8", "ignore").decode()
+FORMS = ("NFC", "NFD", "NFKC", "NFKD")
+
+
+def said(text: str, *, escaped: bool) -> Call:
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}, ensure_ascii=escaped)
-    call = parse(Endpoint.CHAT, [], body.encode(), CODEC)
-    high = len(text.encode()) - sum(map(str.isascii, text))
-    assert input_bound(call, target()) >= len(text.encode()) + 2 * high
+    return parse(Endpoint.CHAT, [], body.encode(), CODEC)
+
+
+@given(st.text(), st.booleans())
+def test_the_bound_covers_every_byte_however_it_is_written_and_normalised(text: str, escaped: bool) -> None:
+    """One token a byte is the worst a byte-level tokenizer can do, of whatever it has made of the text before."""
+    text = text.encode("utf-8", "ignore").decode()
+    longest = max(len(form.encode()) for form in (text, *(unicodedata.normalize(form, text) for form in FORMS)))
+    assert input_bound(said(text, escaped=escaped), target()) >= longest + TEMPLATE_TOKENS
+
+
+@pytest.mark.parametrize("escaped", [False, True])
+@pytest.mark.parametrize(
+    ("text", "factor"),
+    [
+        ("\ufdfa", 33),  # NFKC makes eleven times the bytes of it
+        ("각", 9),  # NFD: three letters
+        ("é", 3),
+        ("中", 3),  # nothing
+        ("\U0001f469", 4),  # a pair of escapes
+    ],
+)
+def test_what_a_character_comes_to(text: str, factor: int, escaped: bool) -> None:
+    empty = input_bound(said("", escaped=escaped), target())
+    assert input_bound(said(text * 100, escaped=escaped), target()) == empty + factor * 100
+
+
+def test_of_a_very_long_text_the_worst_is_assumed() -> None:
+    """It is not looked at character by character."""
+    for escaped in (False, True):
+        call = said("\ufdfa" * (LONG // 3), escaped=escaped)
+        assert input_bound(call, target()) >= 33 * (LONG // 3)
+
+
+def test_tools_may_be_written_in_ascii() -> None:
+    """By the template: six bytes for a character of three."""
+    tools = [{"type": "function", "function": {"name": "f", "description": "天" * 1000}}]
+    written = json.dumps({"model": "m", "messages": [HELLO], "tools": tools}, ensure_ascii=False).encode()
+    assert input_bound(parse(Endpoint.CHAT, [], written, CODEC), target()) >= 6000 + TOOL_TOKENS
+    called = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "天" * 1000}}
+    history = [HELLO, {"role": "assistant", "tool_calls": [called]}]
+    written = json.dumps({"model": "m", "messages": history}, ensure_ascii=False).encode()
+    assert input_bound(parse(Endpoint.CHAT, [], written, CODEC), target()) >= 6000
+
+
+@pytest.mark.full
+def test_composition_never_makes_utf8_longer() -> None:
+    """So the bytes of NFC and NFKC are never more than those of NFD and NFKD."""
+    for code in range(0x110000):
+        character = chr(code)
+        if not 0xD800 <= code <= 0xDFFF and unicodedata.normalize("NFC", character) == character:
+            assert len(character.encode()) <= len(unicodedata.normalize("NFD", character).encode())

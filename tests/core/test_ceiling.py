@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -190,7 +190,7 @@ def test_no_bill_is_above_the_ceiling(price: Price, data: st.DataObject, most: i
     assert cost(Usage(fresh, cached, kept, shown, thought), price) <= found.nano
 
 
-FORMS = ("NFC", "NFD", "NFKC", "NFKD")
+FORMS: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFC", "NFD", "NFKC", "NFKD")
 
 
 def said(text: str, *, escaped: bool) -> Call:

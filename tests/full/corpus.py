@@ -13,10 +13,11 @@ import random
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 ROOT = Path(__file__).parents[2]
 SIZE = 2000  # characters at most of one text
-FORMS = ("NFC", "NFD", "NFKC", "NFKD")
+FORMS: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFC", "NFD", "NFKC", "NFKD")
 
 LANGUAGES = {
     "English": ["All human beings are born free and equal in dignity and rights."],

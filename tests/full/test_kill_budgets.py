@@ -26,7 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import pytest
 
@@ -248,7 +248,7 @@ class Life:
     def nothing_held(self) -> bool:
         """The dead have been charged, and the living have given back what they had leased."""
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
-            return connection.execute("SELECT count(*) FROM budget_holds").fetchone() == (0,)
+            return bool(connection.execute("SELECT count(*) FROM budget_holds").fetchone() == (0,))
 
     def _may_lose(self, calls: int, processes: int) -> None:
         for scope, limit in LIMITS.items():
@@ -264,11 +264,11 @@ class Figures(NamedTuple):
     billed: int = 0  # requests
     lost: int = 0  # nano-USD of the company's
     bound: int = 0
-    count: Counter[str] = Counter()  # noqa: RUF012 - a NamedTuple's default; never added to in place
+    answers: Counter[str] = Counter()  # noqa: RUF012 - a NamedTuple's default; never added to in place
 
-    def __add__(self, other: object) -> Figures:
-        assert isinstance(other, Figures)
-        return Figures(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+    def plus(self, other: Figures) -> Figures:
+        pairs: Iterator[tuple[Any, Any]] = zip(self, other, strict=True)
+        return Figures(*(mine + theirs for mine, theirs in pairs))
 
 
 def live(directory: Path, upstream: Upstream, kills: list[str]) -> Figures:
@@ -307,15 +307,15 @@ def kill(directory: Path, kills: list[str]) -> Figures:
         folder = directory / str(total.lives)
         folder.mkdir()
         with Upstream(by_chance) as upstream:
-            total += live(folder, upstream, kills)
+            total = total.plus(live(folder, upstream, kills))
     usd = [nano / 1e9 for nano in (total.lost, total.bound)]
-    counts = ", ".join(f"{count} {what}" for what, count in sorted(total.count.items()))
+    counts = ", ".join(f"{count} {what}" for what, count in sorted(total.answers.items()))
     print(
         f"\nkills: {total.ones} of one worker, {total.alls} of all, over {total.lives} budgets in "
         f"{time.monotonic() - began:.0f} s; {total.billed} calls billed; {counts}; the file looked at {total.looks} "
         f"times; lost {usd[0]:.1f} USD where at most {usd[1]:.1f} may be, a ceiling being 1 USD"
     )
-    assert total.count["broken off"] > total.ones + total.alls  # they were mid-flight
+    assert total.answers["broken off"] > total.ones + total.alls  # they were mid-flight
     return total
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from gateway.cli.prices import price_json, price_text
+from gateway.cli.prices import other_prices, price_json, price_text, usual_price
 from gateway.cli.table import table
 from gateway.config import load
 from gateway.config.types import Config
@@ -52,6 +53,9 @@ def _as_text(config: Config) -> str:
             "Routes (the first match wins; what sleeps is in brackets)\n" + table(("#", "ROUTE", "WHAT IT DOES"), rows)
         )
     sections.append("Models that are live\n" + _models_table(live))
+    others = [(model.name, *row) for model in live for row in other_prices(model.price, time.time())]
+    if others:
+        sections.append("Other prices that they have\n" + table(("MODEL", "WHEN", "PRICE (a million tokens)"), others))
     replicated = [(m.name, r.name, f"{r.weight:g}") for m in live for r in m.replicas if r.provider]
     if replicated:
         sections.append("Endpoints that are live\n" + table(("MODEL", "ENDPOINT", "WEIGHT"), replicated))
@@ -73,25 +77,16 @@ def _as_text(config: Config) -> str:
 
 
 def _models_table(models: list[Model]) -> str:
-    rows = [
-        (
-            model.name,
-            model.provider,
-            model.hosting,
-            model.price.source if model.price else _no_source(model),
-            _model_price(model),
-        )
-        for model in models
-    ]
+    rows = [(model.name, model.provider, model.hosting, *_model_price(model)) for model in models]
     return table(("MODEL", "PROVIDER", "HOSTING", "PRICE FROM", "PRICE (a million tokens)"), rows)
 
 
-def _model_price(model: Model) -> str:
-    return f"{len(model.prices)} models' own" if model.prices else price_text(model.price)
-
-
-def _no_source(model: Model) -> str:
-    return next(iter(model.prices.values())).source if model.prices else "-"
+def _model_price(model: Model) -> tuple[str, str]:
+    """Where it comes from, and what it is."""
+    if model.prices:
+        return next(iter(model.prices.values())).source, f"{len(model.prices)} models' own"
+    usual = usual_price(model.price, time.time())
+    return usual.source if usual else "-", price_text(usual)
 
 
 def _match_text(match: Match) -> str:
@@ -159,7 +154,7 @@ def _model_json(model: Model) -> dict[str, Any]:
         "hosting": model.hosting,
         "disabled": model.disabled or None,
         "endpoints": [{"name": each.name, "weight": each.weight} for each in model.replicas if each.provider],
-        "price": price_json(model.price),
+        "price": price_json(model.price, time.time()),
         "context_window": model.context_window,
         "max_output_tokens": model.max_output_tokens,
         "supports": sorted(model.supports),

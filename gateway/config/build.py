@@ -32,7 +32,7 @@ def build(file: schema.RoutesFile, source: Source, problems: Problems) -> Config
     warnings: list[str] = []
     providers = {name: _provider(name, each, source.path.parent, problems) for name, each in file.providers.items()}
     endpoints = read_endpoints(file, providers)
-    models = Models(file, providers, endpoints)
+    models = Models(file, providers, endpoints, problems)
     routes = tuple(_route(route, defaults) for route in file.routes or ())
     rules = Rules(
         models=models.models,

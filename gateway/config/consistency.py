@@ -106,10 +106,20 @@ def _models(data: Data, problems: Problems) -> None:
                 (*path, "price"), "a wildcard's models have different prices: name a model of its own to price it"
             )
         _endpoints(model, (*path, "endpoints"), name, providers, problems)
-        tiers = [tier for tier in _items(_mapping(model, "price"), "tiers") if isinstance(tier, dict)]
-        above = [tier["above"] for tier in tiers if isinstance(tier.get("above"), int)]
-        if above != sorted(set(above)):
-            problems.add((*path, "price", "tiers"), "`above` must grow from one tier to the next")
+        for priced, where in _with_tiers(model.get("price"), (*path, "price")):
+            tiers = [tier for tier in _items(priced, "tiers") if isinstance(tier, dict)]
+            above = [tier["above"] for tier in tiers if isinstance(tier.get("above"), int)]
+            if above != sorted(set(above)):
+                problems.add((*where, "tiers"), "`above` must grow from one tier to the next")
+
+
+def _with_tiers(price: Data, path: Path) -> Iterator[tuple[Data, Path]]:
+    """Every mapping within a price that may have tiers."""
+    for each, where in _numbered(price, path) or [(price, path)]:
+        yield each, where
+        yield from _numbered(_mapping({"": each}, "").get("hours"), (*where, "hours"))
+        for name, service in _mapping(each, "service_tiers").items():
+            yield service, (*where, "service_tiers", name)
 
 
 def _endpoints(model: dict[str, Data], path: Path, name: str, providers: dict[str, Data], problems: Problems) -> None:

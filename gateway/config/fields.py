@@ -28,6 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/@+-]{0,127}")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}(/\*)?")
 _GLOB = re.compile(r"[!-~ ]{1,200}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110, section 5.1
+_CLOCK = re.compile(r"(24(?=:00(?::00)?$)|[01][0-9]|2[0-3]):([0-5][0-9])(?::([0-5][0-9]))?")
 _PERCENT = re.compile(r"([1-9][0-9]?|100)%")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,8192}")
 
@@ -198,6 +199,14 @@ def _zone(value: object) -> str:
     return text
 
 
+def _clock(value: object) -> int:
+    match = _CLOCK.fullmatch(_present_text(value))
+    if match is None:
+        raise wrong("must be a time of day such as 16:30, in quotes")
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
 def _percent(value: object) -> int:
     match = _PERCENT.fullmatch(value) if isinstance(value, str) else None
     if match is None:
@@ -263,5 +272,6 @@ LedgerDsn: TypeAlias = Annotated[
     str, PlainValidator(_ledger), WithJsonSchema({"type": "string", "pattern": r"^sqlite:///|\$\{"})
 ]
 Moment: TypeAlias = Annotated[datetime.datetime, PlainValidator(_moment), _STRING]
+Clock: TypeAlias = Annotated[int, PlainValidator(_clock), _text_schema(_CLOCK)]  # seconds since 00:00, up to 24:00
 Zone: TypeAlias = Annotated[str, PlainValidator(_zone), _STRING]
 Percent: TypeAlias = Annotated[int, PlainValidator(_percent), _text_schema(_PERCENT)]

@@ -11,8 +11,9 @@ from gateway.config import schema
 from gateway.config.endpoints import Endpoint, as_one, replicas_of
 from gateway.config.interpolate import Missing
 from gateway.config.pricebook import Listing, PriceBook, book_provider, open_book
-from gateway.config.prices import price_of
-from gateway.config.problems import Data
+from gateway.config.prices import Book, NotInTheBook, needs_book, price_of
+from gateway.config.problems import Data, Problems
+from gateway.config.schema_prices import TokenPrice
 from gateway.config.types import ProviderConfig
 from gateway.core.pricing import NANO_PER_USD, Price
 from gateway.core.routing import Model, Rules, Timeouts
@@ -33,7 +34,9 @@ class Models:
         file: schema.RoutesFile,
         providers: Mapping[str, ProviderConfig],
         endpoints: Mapping[str, Sequence[Endpoint]],
+        problems: Problems,
     ) -> None:
+        self.problems = problems
         self.written = file.models
         self.defaults = file.defaults or schema.Defaults()
         self.providers = providers
@@ -55,8 +58,9 @@ class Models:
         wildcard = name.endswith("/*")
         upstream = "" if wildcard else str(written.model or name)
         listing = self._listing(name, upstream, provider) if hosting == "api" and not wildcard else None
-        price = price_of(written.price) if written.price is not None else listing.price if listing else None
-        if listing and written.price is None and not book_provider(provider.base_url):
+        disabled = written.model.why if isinstance(written.model, Missing) else provider.disabled
+        price = self._price(name, hosting, listing, disabled)
+        if listing and needs_book(written.price) and not book_provider(provider.base_url):
             self.borrowed[name] = listing.name
         defaults = self.defaults
         return Model(
@@ -80,16 +84,31 @@ class Models:
             cap_name=_cap_name(provider.base_url),
             max_extra_nano=nano(first(written.max_extra_usd, defaults.max_extra_usd, None)),
             max_in_flight=first(written.max_in_flight, defaults.max_in_flight, None),
-            disabled=written.model.why if isinstance(written.model, Missing) else provider.disabled,
+            disabled=disabled,
             prices=self._wildcard_prices(provider) if wildcard and price is None and hosting == "api" else {},
         )
 
     def _listing(self, name: str, upstream: str, provider: ProviderConfig) -> Listing | None:
         """Of an API's model: a self-hosted one never takes an API's price. Not asked where the file says it all."""
         written = self.written[name]
-        if None not in (written.price, written.context_window, written.max_output_tokens, written.supports):
+        said = (written.context_window, written.max_output_tokens, written.supports)
+        if None not in said and not needs_book(written.price):
             return None
         return self.book.find(upstream, book_provider(provider.base_url))
+
+    def _price(self, name: str, hosting: str, listing: Listing | None, disabled: str) -> Price | None:
+        written = self.written[name].price
+        if written is None:
+            return listing.price if listing else None
+        book: Book = (listing.sheet, self.book_name) if listing and listing.sheet else None
+        try:
+            return price_of(written, book)
+        except NotInTheBook:
+            if not disabled:  # else nobody can tell whose prices would hold
+                why = "has none for self-hosted models" if hosting == "self" else "does not know this model"
+                said = f"gives neither `input` nor `output`, and the price book {why}: give both"
+                self.problems.add(("models", name, "price"), said)
+            return None
 
     def _wildcard_prices(self, provider: ProviderConfig) -> Mapping[str, Price]:
         known = book_provider(provider.base_url)
@@ -114,7 +133,7 @@ class Models:
         if model.price is None and not model.prices:
             why = "is self-hosted" if model.hosting == "self" else "is not in the price book"
             yield f"model {model.name} {why} and has no price, so its cost is unknown; give it {_HOW_TO_PRICE}"
-        if isinstance(written.price, schema.TokenPrice) and 0 < written.price.output < _PER_TOKEN:
+        if any(each.output is not None and 0 < each.output < _PER_TOKEN for each in _token_prices(written)):
             yield f"model {model.name} costs under ${_PER_TOKEN} a million tokens: prices are per million, not per one"
 
 
@@ -124,6 +143,11 @@ def default_apis(dialect: str, base_url: str) -> tuple[str, ...]:
     if dialect == "local":
         return ("chat", "messages", "responses")  # llama.cpp's server has them all
     return ("chat", "responses") if host.endswith(_NEW_CAP_HOSTS) else ("chat",)
+
+
+def _token_prices(written: schema.Model) -> list[TokenPrice]:
+    price = written.price
+    return price if isinstance(price, list) else [price] if isinstance(price, TokenPrice) else []
 
 
 def _cap_name(base_url: str) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Field
 
 from gateway.config import fields as f
 from gateway.config.problems import Data
 from gateway.config.schema_base import Capabilities, Globs, Match, Shape
+from gateway.config.schema_prices import AnyPrice
 from gateway.config.schema_spending import Budget, Key, Limit, Webhook
 from gateway.core.index import BUILT_IN, BUILT_IN_REASONING
 
@@ -92,71 +93,6 @@ class Provider(Shape):
     parallel: f.Parallel | None = Field(default=None, description="`local` only: requests served at the same time.")
 
 
-class Speed(Shape):
-    input: f.Positive = Field(description="Input tokens per second that the machine reads, over all requests.")
-    output: f.Positive = Field(description="Output tokens per second that the machine writes, over all requests.")
-
-
-class Rates(Shape):
-    input: f.Usd = Field(description="USD per million input tokens.")
-    output: f.Usd = Field(description="USD per million output tokens.")
-    cached_input: f.Usd | None = Field(
-        default=None, description="USD per million cached input tokens; `input` by default."
-    )
-    cache_write: f.Usd | None = Field(
-        default=None, description="USD per million tokens cached anew; `input` by default."
-    )
-    reasoning: f.Usd | None = Field(default=None, description="USD per million reasoning tokens; `output` by default.")
-
-
-class TierPrice(Rates):
-    above: f.Tokens = Field(description="Holds for the whole request once its input is longer than this many tokens.")
-
-
-class TokenPrice(Rates):
-    """What an API charges, in USD per million tokens."""
-
-    tiers: list[TierPrice] | None = Field(default=None, description="Other prices for long inputs, shortest first.")
-
-
-class GpuPrice(Shape):
-    """What GPUs cost by the hour; a request is charged its share at the rated speed."""
-
-    gpu_hour_usd: f.Positive = Field(description="USD for one GPU for one hour.")
-    gpus: f.Positive = Field(default=Decimal(1), description="How many GPUs serve it together; 0.5 is fine.")
-    tokens_per_second: Speed = Field(description="Rated speed of all these GPUs together.")
-
-
-class MachinePrice(Shape):
-    """What a machine costs by the hour; a request is charged its share at the rated speed."""
-
-    usd_per_hour: f.Positive = Field(description="USD for the machine for one hour.")
-    tokens_per_second: Speed = Field(description="Rated speed of the machine.")
-
-
-PRICE_TAG = "price:"
-
-
-def _price_kind(value: object) -> str:
-    """Tags begin with "price:", so that `PRICE_TAG` can be taken out of an error's path."""
-    if isinstance(value, str):
-        return "price:unmetered"
-    if isinstance(value, dict) and not value.keys().isdisjoint({"gpu_hour_usd", "gpus"}):
-        return "price:gpu"
-    if isinstance(value, dict) and not value.keys().isdisjoint({"usd_per_hour", "tokens_per_second"}):
-        return "price:machine"
-    return "price:token"
-
-
-AnyPrice = Annotated[
-    Annotated[TokenPrice, Tag("price:token")]
-    | Annotated[GpuPrice, Tag("price:gpu")]
-    | Annotated[MachinePrice, Tag("price:machine")]
-    | Annotated[Literal["unmetered"], Tag("price:unmetered")],
-    Discriminator(_price_kind),
-]
-
-
 class ModelTraits(Shape):
     """What may stand in a model and, for all models, under `defaults`."""
 
@@ -210,7 +146,8 @@ class Model(ModelTraits):
     )
     price: AnyPrice | None = Field(
         default=None,
-        description="Per token, per GPU-hour, per machine-hour, or `unmetered`. APIs default to the price book.",
+        description="Per token, per GPU-hour, per machine-hour, `unmetered`, or a list of prices per token, each with "
+        "the date `from` which it holds. APIs default to the price book.",
     )
     endpoints: list[Endpoint] | None = Field(
         default=None,

@@ -9,7 +9,8 @@ from pydantic_core import ErrorDetails
 
 from gateway.config.interpolate import FromEnvironment
 from gateway.config.problems import Data, Path, Problems, did_you_mean, nearest
-from gateway.config.schema import PRICE_TAG, RoutesFile
+from gateway.config.schema import RoutesFile
+from gateway.config.schema_prices import PRICE_TAG
 
 _KEY = "[key]"  # pydantic's mark for "the key itself, not its value"
 _WORDS = {
@@ -115,7 +116,7 @@ def _fields_at(path: Path, details: ErrorDetails) -> list[str]:
             field = model.model_fields.get(part) if isinstance(part, str) else None
             inner += _models_in(field.annotation, tag) if field else [model]
         models = inner
-    return sorted({name for model in models for name in model.model_fields})
+    return sorted({field.alias or name for model in models for name, field in model.model_fields.items()})
 
 
 def _models_in(annotation: Data, tag: str) -> list[type[BaseModel]]:
@@ -124,6 +125,6 @@ def _models_in(annotation: Data, tag: str) -> list[type[BaseModel]]:
         return [annotation]
     found = [model for inner in get_args(annotation) for model in _models_in(inner, tag)]
     if tag and len(found) > 1:
-        wanted = tag.removeprefix(PRICE_TAG)
+        wanted = tag.removeprefix(PRICE_TAG).removesuffix("s")  # `tokens` is a list of the kind `token`
         found = [model for model in found if model.__name__.lower().startswith(wanted)] or found
     return found

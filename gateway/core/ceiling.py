@@ -41,10 +41,13 @@ _EXTRAS: Mapping[str, tuple[object, ...]] = {
     "search_parameters": (),  # xAI: docs.x.ai/docs/guides/live-search
     "enable_search": (False,),  # Qwen: help.aliyun.com/zh/model-studio
     "prediction": (),  # OpenAI: rejected tokens of a prediction are billed as output
-    "audio": (),  # OpenAI: sound has rates of its own
-    "service_tier": ("auto", "default", "flex"),  # OpenAI: `priority` has higher rates
 }
 _EXTRA_NAMES = frozenset(_EXTRAS)
+_SERVICE_TIER = frozenset({"service_tier"})
+_SOUND = frozenset({"audio", "modalities"})
+# Service tiers of OpenAI, Anthropic and Groq that cost no more than the usual price, whether or not theirs is known.
+_USUAL = frozenset({"default", "standard", "standard_only", "on_demand", "flex", "batch"})
+_UPSTREAM_DECIDES = frozenset({"", "auto"})  # as its account is set up: platform.openai.com/docs/api-reference/chat
 _OWN_TOOLS = frozenset({"function", "custom"})  # tools that the client runs; others are the provider's, and billed
 
 
@@ -73,10 +76,11 @@ def ceiling(call: Call, target: Target, left: int, p99: int | None, *, clamp: bo
     read = input_bound(call, target)
     made = _choices(call, target) * call.items
     longest, cap = _output(call, target, p99)
-    highest = _most(price, read, longest * made) + (extra or 0)
+    rates = _possible(price, call, target, read)
+    highest = _most(price, rates, read, longest * made) + (extra or 0)
     if cap is None or not clamp or highest * SMALL <= left:
         return Ceiling(highest)
-    return Ceiling(_most(price, read, cap * made) + (extra or 0), cap)
+    return Ceiling(_most(price, rates, read, cap * made) + (extra or 0), cap)
 
 
 def input_bound(call: Call, target: Target) -> int:
@@ -141,16 +145,45 @@ def _choices(call: Call, target: Target) -> int:
     return ours if isinstance(ours, int) else call.choices
 
 
-def _most(price: Price, read: int, written: int) -> int:
-    """At the highest of the rates that may apply; rounded up."""
+def _possible(price: Price, call: Call, target: Target, read: int) -> tuple[int, int]:
+    """The highest rates that may apply, for input and for output: of any hour, service tier and length.
+
+    An upstream may meter by the end of a request, or serve it otherwise than was asked.
+    """
+    prices = [price, *price.others]
+    if price.services:
+        wanted = _service_tier(call, target)
+        if wanted in _UPSTREAM_DECIDES:
+            prices += price.services.values()
+        elif wanted in price.services:
+            prices.append(price.services[wanted])
+    into = out = 0
+    attached = call.attachments > 0
+    for each in prices:
+        for rates in (each.rates, *[tier.rates for tier in each.tiers if tier.above < read]):
+            if rates is not None:
+                into = max(into, rates.input, rates.cached_input, rates.cache_write)
+                out = max(out, rates.output, rates.reasoning)
+                if (more := rates.more) is not None:
+                    into = max(into, more.cache_write_1h, *(more[1:5] if attached else ()))
+                    out = max(out, more.audio_output, more.image_output)
+    return into, out
+
+
+def _most(price: Price, rates: tuple[int, int], read: int, written: int) -> int:
+    """At these rates for input and output; rounded up."""
     if price.machine is not None:
         return cost(Usage(input=read, output=written), price) + 1
-    if price.rates is None:
-        return 0
-    rates = [price.rates, *(tier.rates for tier in price.tiers if tier.above < read)]
-    dearest_in = max(max(each.input, each.cached_input, each.cache_write) for each in rates)
-    dearest_out = max(max(each.output, each.reasoning) for each in rates)
-    return -(-(read * dearest_in + written * dearest_out) // 1_000_000)
+    return -(-(read * rates[0] + written * rates[1]) // 1_000_000)
+
+
+def _service_tier(call: Call, target: Target) -> str:
+    """That the upstream will be asked for; empty where it is not asked for any, "?" where it makes no sense."""
+    model = target.model
+    asked = model.set.get("service_tier")
+    if asked is None and "service_tier" not in model.drop and call.holds(_SERVICE_TIER):
+        asked = call.decoded("service_tier")
+    return "" if asked is None else asked if isinstance(asked, str) else "?"
 
 
 def _unbounded(call: Call, target: Target) -> str:
@@ -166,9 +199,15 @@ def _unbounded(call: Call, target: Target) -> str:
             return f"`{name}`"
     if "tools" in call.has and any(_is_hosted(tool) for tool in call.decoded("tools") or ()):
         return "a tool that the provider runs"
-    if "audio" in call.has and "modalities" in call.holds(frozenset({"modalities"})):
+    price = target.price
+    if price is None or price.rates is None:
+        return ""
+    rates = price.rates
+    sound = rates.more is not None and rates.more.audio_output != rates.output
+    if not sound and call.holds(_SOUND) and ("audio" in str(call.decoded("modalities")) or call.decoded("audio")):
         return "an answer in sound"
-    return ""
+    known = _USUAL | _UPSTREAM_DECIDES | price.services.keys()
+    return "" if _service_tier(call, target) in known else "`service_tier`"
 
 
 def _is_hosted(tool: object) -> bool:

@@ -37,7 +37,7 @@ class MoreRates(NamedTuple):
     searches: int = 0
 
 
-_OF_TOKENS = MoreRates._fields[:7]
+_SPECIAL_TOKENS = MoreRates._fields[:7]
 
 
 class Rates(NamedTuple):
@@ -51,15 +51,20 @@ class Rates(NamedTuple):
     more: MoreRates | None = None  # None: sound and images cost what other tokens do, and nothing is sold by the piece
 
     @property
+    def all_tokens(self) -> dict[str, int]:
+        """Every kind of token and its rate."""
+        cached, output = self.cached_input, self.output
+        special = (self.cache_write, self.input, cached, self.input, cached, output, output)
+        plain = dict(zip(_SPECIAL_TOKENS, special, strict=True))
+        found = {name: getattr(self, name) for name in self._fields[:5]} | plain
+        return found if self.more is None else found | {kind: getattr(self.more, kind) for kind in _SPECIAL_TOKENS}
+
+    @property
     def of_tokens(self) -> dict[str, int]:
-        """By kind of token; those of `more` only where they differ from plain ones."""
-        found = {name: getattr(self, name) for name in self._fields[:5]}
-        if self.more is not None:
-            plain = {"cache_write_1h": self.cache_write, "audio_output": self.output, "image_output": self.output}
-            plain |= {"cached_audio_input": self.cached_input, "cached_image_input": self.cached_input}
-            special = self.more._asdict()
-            found |= {kind: special[kind] for kind in _OF_TOKENS if special[kind] != plain.get(kind, self.input)}
-        return found
+        """The same; special kinds only where they differ from plain ones."""
+        usual = self._replace(more=None).all_tokens
+        special = set(_SPECIAL_TOKENS)
+        return {kind: rate for kind, rate in self.all_tokens.items() if kind not in special or rate != usual[kind]}
 
 
 class Tier(NamedTuple):

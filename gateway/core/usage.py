@@ -14,7 +14,11 @@ _CHARACTERS_PER_TOKEN = 4
 
 
 class More(NamedTuple):
-    """What few answers report: how it was served, tokens that have a price of their own, what is sold by the piece."""
+    """What few answers report: how it was served, tokens that have a price of their own, what is sold by the piece.
+
+    Some models are sold by the token and by the piece: images, milliseconds and characters are to be counted only where
+    an answer reports no tokens.
+    """
 
     service_tier: str = ""  # flex, priority, batch, ...; empty: the standard one
     cache_write_1h: int = 0  # of `cache_write`, tokens kept for an hour

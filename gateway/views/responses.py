@@ -82,7 +82,11 @@ def _finish(answer: Mapping[str, Any]) -> str:
 
 def _usage(answer: Mapping[str, Any]) -> dict[str, Any] | None:
     usage = answer.get("usage")
-    return usage if isinstance(usage, dict) and usage else None
+    if not isinstance(usage, dict) or not usage:
+        return None
+    if answer.get("service_tier") is not None:
+        usage["service_tier"] = answer["service_tier"]
+    return usage
 
 
 def _shown(item: Mapping[str, Any]) -> int:

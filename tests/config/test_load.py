@@ -52,7 +52,13 @@ def price_of(written: str, folder: Path) -> Price | None:
             Price(
                 "routes.yaml",
                 Rates(10**9, 10**9, 10**9, 2 * 10**9, 2 * 10**9),
-                (Tier(200_000, Rates(2 * 10**9, 2 * 10**9, 2 * 10**9, 3 * 10**9, 3 * 10**9)),),
+                (
+                    Tier(
+                        200_000,
+                        Rates(2 * 10**9, 2 * 10**9, 2 * 10**9, 3 * 10**9, 3 * 10**9),
+                        "routes.yaml, above 200000 input tokens",
+                    ),
+                ),
             ),
         ),
         (

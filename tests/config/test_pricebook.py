@@ -6,12 +6,16 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from gateway.config.pricebook import HOSTS, WHEEL_DATES, PriceBook, book_provider, open_book
-from gateway.core.pricing import Rates, Tier
+from gateway.core.pricing import NANO_PER_USD, Price, Rates, Tier, cost, dollars, price_at, sources
+from gateway.core.usage import More, Usage
 from gateway.wire import CODEC
 
 ROOT = Path(__file__).parents[2]
@@ -64,32 +68,147 @@ def test_the_host_says_whose_prices_hold(base_url: str, provider: str) -> None:
     assert book_provider(base_url) == provider
 
 
-# From the providers' price pages, in nano-USD per million tokens.
+def nano(*usd: str) -> Rates:
+    """USD per million tokens: input, cached input, cache write, output and reasoning."""
+    fresh, cached, written, output, reasoning = (int(Decimal(each) * NANO_PER_USD) for each in usd)
+    return Rates(fresh, cached, written, output, reasoning)
+
+
+def price_in(book: PriceBook, model: str, provider: str) -> Price:
+    listing = book.find(model, provider)
+    assert listing is not None
+    assert listing.price is not None
+    return listing.price
+
+
+# From the providers' price pages.
 @pytest.mark.parametrize(
     ("model", "provider", "rates", "tiers"),
     [
-        ("gpt-5", "openai", Rates(1_250_000_000, 125_000_000, 1_250_000_000, 10_000_000_000, 10_000_000_000), ()),
-        ("deepseek-chat", "deepseek", Rates(280_000_000, 28_000_000, 280_000_000, 420_000_000, 420_000_000), ()),
+        ("gpt-5", "openai", nano("1.25", "0.125", "1.25", "10", "10"), {}),
+        ("deepseek-chat", "deepseek", nano("0.28", "0.028", "0.28", "0.42", "0.42"), {}),
         (
             "gemini-2.5-pro",
             "gemini",
-            Rates(1_250_000_000, 125_000_000, 1_250_000_000, 10_000_000_000, 10_000_000_000),
-            (Tier(200_000, Rates(2_500_000_000, 250_000_000, 2_500_000_000, 15_000_000_000, 15_000_000_000)),),
+            nano("1.25", "0.125", "1.25", "10", "10"),
+            {200_000: nano("2.5", "0.25", "2.5", "15", "15")},
         ),
         (
             "qwen3.7-plus",
             "dashscope",
-            Rates(400_000_000, 80_000_000, 400_000_000, 1_600_000_000, 1_600_000_000),
-            (Tier(256_000, Rates(1_200_000_000, 240_000_000, 1_200_000_000, 4_800_000_000, 4_800_000_000)),),
+            nano("0.4", "0.08", "0.4", "1.6", "1.6"),
+            {256_000: nano("1.2", "0.24", "1.2", "4.8", "4.8")},
         ),
-        ("text-embedding-3-small", "openai", Rates(20_000_000, 20_000_000, 20_000_000, 0, 0), ()),
+        (
+            "gpt-6-astra",
+            "openai",
+            nano("10", "1", "12.5", "50", "50"),
+            {272_000: nano("20", "2", "25", "75", "75")},
+        ),
+        ("text-embedding-3-small", "openai", nano("0.02", "0.02", "0.02", "0", "0"), {}),
     ],
 )
-def test_prices(book: PriceBook, model: str, provider: str, rates: Rates, tiers: tuple[Tier, ...]) -> None:
-    listing = book.find(model, provider)
-    assert listing is not None
-    assert listing.price is not None
-    assert (listing.price.rates, listing.price.tiers, listing.price.source) == (rates, tiers, book.name)
+def test_prices(book: PriceBook, model: str, provider: str, rates: Rates, tiers: dict[int, Rates]) -> None:
+    price = price_in(book, model, provider)
+    assert (price.rates, price.source) == (rates, book.name)
+    assert {tier.above: tier.rates for tier in price.tiers} == tiers
+    assert [tier.source for tier in price.tiers] == [f"{book.name}, above {above} input tokens" for above in tiers]
+
+
+def test_service_tiers(book: PriceBook) -> None:
+    services = price_in(book, "gpt-6-astra", "openai").services
+    assert set(services) == {"flex", "priority", "batch", "ultrafast"}
+    assert services["flex"].rates == nano("5", "0.5", "6.25", "25", "25")
+    assert services["priority"].tiers == (
+        Tier(272_000, nano("40", "4", "50", "150", "150"), f"{book.name}, priority, above 272000 input tokens"),
+    )
+    assert services["batch"].source == f"{book.name}, batch"
+
+
+def test_a_service_tier_without_a_price_for_thinking_has_its_own_output_s(book: PriceBook) -> None:
+    gemini = price_in(book, "gemini-2.5-flash", "gemini")
+    assert gemini.services["flex"].rates is not None
+    assert (gemini.services["flex"].rates.output, gemini.services["flex"].rates.reasoning) == (1_250_000_000,) * 2
+
+
+def test_off_peak_hours(book: PriceBook) -> None:
+    """DeepSeek V4: dearer on working days 09:00-12:00 and 14:00-18:00 in Beijing: 01:00-04:00 and 06:00-10:00 UTC."""
+    price = price_in(book, "deepseek-v4-flash", "deepseek")
+    usual, cheap = nano("0.3", "0.006", "0.3", "1.2", "1.2"), nano("0.15", "0.003", "0.15", "0.6", "0.6")
+    for day, clock, rates in (
+        ("2026-11-25", "00:59:59", cheap),  # a Wednesday
+        ("2026-11-25", "01:00:00", usual),
+        ("2026-11-25", "03:59:59", usual),
+        ("2026-11-25", "04:00:00", cheap),
+        ("2026-11-25", "06:00:00", usual),
+        ("2026-11-25", "09:59:59", usual),
+        ("2026-11-25", "10:00:00", cheap),
+        ("2026-11-25", "23:59:59", cheap),
+        ("2026-11-28", "07:00:00", cheap),  # a Saturday
+        ("2026-11-30", "07:00:00", usual),
+    ):
+        at = price_at(price, datetime.fromisoformat(f"{day}T{clock}Z").timestamp())
+        assert at is not None
+        assert at.rates == rates, (day, clock)
+        assert at.source == book.name + (", off-peak" if rates == cheap else "")
+
+
+def test_sound_and_pictures(book: PriceBook) -> None:
+    spoken = price_in(book, "gpt-realtime", "openai").rates
+    assert spoken is not None
+    assert spoken.more is not None
+    assert (spoken.more.audio_input, spoken.more.cached_audio_input, spoken.more.audio_output) == (
+        32 * NANO_PER_USD,
+        400_000_000,
+        64 * NANO_PER_USD,
+    )
+    drawn = price_in(book, "gpt-image-1", "openai").rates
+    assert drawn is not None
+    assert drawn.more is not None
+    assert (drawn.output, drawn.more.image_input, drawn.more.cached_image_input) == (40 * 10**9, 10 * 10**9, 25 * 10**8)
+
+
+@pytest.mark.parametrize(
+    ("model", "provider", "more", "usd"),
+    [
+        ("whisper-1", "openai", More(milliseconds=90_500), "0.00905"),  # USD 0.006 a minute
+        ("tts-1", "openai", More(characters=1_000), "0.015"),
+        ("whisper-large-v3", "groq", More(milliseconds=3_600_000), "0.110988"),
+    ],
+)
+def test_what_is_sold_by_the_piece(book: PriceBook, model: str, provider: str, more: More, usd: str) -> None:
+    assert dollars(cost(Usage(more=more), price_in(book, model, provider))) == usd
+
+
+def test_an_hour_in_the_cache_and_searches(book: PriceBook) -> None:
+    """docs.anthropic.com/en/docs/about-claude/pricing: USD 6 a million tokens, and USD 10 a thousand searches."""
+    price = price_in(book, "claude-sonnet-4-5", "")
+    usage = Usage(cache_write=1_500_000, more=More(cache_write_1h=1_000_000, searches=3))
+    assert dollars(cost(usage, price)) == "7.905"
+
+
+def test_every_entry_of_the_book_is_read(book: PriceBook) -> None:
+    """What it has is what its fields say, and a tier that costs more than it should is not made up."""
+    priced = 0
+    for name, source in book.entries.items():
+        entry = CODEC.loads(bytes(source))
+        listing = book.find(name, "")
+        assert listing is not None
+        price = listing.price
+        if price is None:
+            continue
+        priced += 1
+        assert price.rates is not None
+        assert any(price.rates[:5]) or price.rates.more is not None, name
+        for field, rate in (("input_cost_per_token", price.rates.input), ("output_cost_per_token", price.rates.output)):
+            if entry.get(field) and "input_cost_per_token" in entry and price.rates.input:
+                exact = Fraction(Decimal(repr(entry[field]))) * 10**15
+                assert abs(rate - exact) <= Fraction(1, 2), (name, field)
+        for found in sources(price):
+            assert found.startswith(book.name)
+        above = [tier.above for tier in price.tiers]
+        assert above == sorted(set(above)), name
+    assert priced > 2500
 
 
 def test_what_a_model_can_do(book: PriceBook) -> None:
@@ -127,7 +246,8 @@ def test_reasoning_and_cache_writes() -> None:
         {"input_cost_per_token": "1e-6", "output_cost_per_token": 1e-6},
         {"input_cost_per_token": 0.0, "output_cost_per_token": 0.0},  # nobody's API is free: the book does not know
         {"input_cost_per_token": -1e-6, "output_cost_per_token": 1e-6},
-        {"output_cost_per_image": 0.04, "mode": "image_generation"},
+        {"output_cost_per_image": 0.04},  # a chat model that draws: its tokens have no price
+        {"output_cost_per_image": 0.0, "mode": "image_generation"},
     ],
 )
 def test_no_price_is_better_than_a_wrong_one(fields: dict[str, object]) -> None:

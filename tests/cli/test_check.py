@@ -121,3 +121,68 @@ routes: [{{name: r, use: [qwen], sticky: session}}]
     shown = json.loads(capsys.readouterr().out)
     assert shown["models"][0]["endpoints"] == [{"name": "v0:8000", "weight": 3}, {"name": "v1:80", "weight": 1}]
     assert shown["routes"][0]["sticky"] == "session"
+
+
+PRICES = """version: 1
+providers: {openai: {base_url: https://api.openai.com/v1}, deepseek: {base_url: https://api.deepseek.com}}
+models:
+  gpt: {provider: openai, model: gpt-5, price: {cached_input: 0.03}}
+  flash: {provider: deepseek, model: deepseek-v4-flash}
+  own:
+    provider: openai
+    price:
+      - {input: 4, output: 8}
+      - {from: 2020-01-01, input: 1, output: 2, tiers: [{above: 1000, input: 2, output: 3}]}
+      - {from: 2999-12-24, input: 0.5, output: 1, hours: [{from: "16:30", to: "00:30", output: 0.5, days: [mon, tue]}]}
+  speech: {provider: openai, model: whisper-1}
+  unknown: {provider: openai, model: nobody-knows-it}
+"""
+
+
+def test_every_price_is_shown(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(PRICES)
+    assert main(["check"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    for said in (
+        "routes.yaml over litellm 1.106.2 price book (2026-10-21) $1.25 in, $0.03 cached, $10 out",
+        "gpt flex $0.625 in, $0.0625 cached, $5 out",
+        "gpt priority $2.5 in, $0.25 cached, $20 out",
+        "flash off-peak $0.15 in, $0.003 cached, $0.6 out 00:00-01:00 04:00-06:00 10:00-24:00 mon-fri UTC, "
+        "all day sat sun UTC",
+        "own openai api routes.yaml, from 2020-01-01 $1 in, $2 out; above 1000 tokens $2 in, $3 out",
+        "own until 2020-01-01 $4 in, $8 out",
+        "own from 2999-12-24 $0.5 in, $1 out",
+        "own from 2999-12-24, 16:30-00:30 UTC on mon tue $0.5 in, $0.5 out",
+        "$0.0001 a second",
+        "unknown openai api - unknown",
+        "model unknown is not in the price book and has no price, so its cost is unknown; give it `price:",
+    ):
+        assert said in out
+
+
+def test_every_price_for_programs(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(PRICES)
+    assert main(["check", "--json"]) == 0
+    prices = {model["name"]: model["price"] for model in json.loads(capsys.readouterr().out)["models"]}
+    assert prices["gpt"]["service_tiers"]["priority"]["cached_input"] == 0.25
+    assert prices["flash"]["in_force"].startswith("litellm 1.106.2 price book (2026-10-21)")
+    assert prices["flash"]["hours"][0]["when"].startswith("off-peak 00:00-01:00 04:00-06:00 10:00-24:00 mon-fri UTC")
+    assert prices["flash"]["hours"][0]["output"] == 0.6
+    assert prices["own"]["in_force"] == "routes.yaml, from 2020-01-01"
+    assert [each["from"] for each in prices["own"]["later"]] == ["2020-01-01", "2999-12-24"]
+    assert prices["own"]["later"][0]["tiers"] == [
+        {"above": 1000, "input": 2.0, "cached_input": 2.0, "cache_write": 2.0, "output": 3.0, "reasoning": 3.0}
+    ]
+    assert prices["own"]["later"][1]["hours"] == [
+        {
+            "when": "16:30-00:30 UTC on mon tue",
+            "input": 0.5,
+            "cached_input": 0.5,
+            "cache_write": 0.5,
+            "output": 0.5,
+            "reasoning": 0.5,
+            "source": "routes.yaml, from 2999-12-24, 16:30-00:30 UTC on mon tue",
+        }
+    ]
+    assert prices["speech"]["per_second"] == 0.0001
+    assert prices["unknown"] is None

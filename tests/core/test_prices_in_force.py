@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.core.call import Call, Endpoint, parse
 from gateway.core.ceiling import Ceiling, Unbounded, ceiling, input_bound
-from gateway.core.hours import DAY, EVERY_DAY, Window
+from gateway.core.hours import DAY, Window
 from gateway.core.pricing import (
     Hours,
     Machine,
@@ -318,7 +318,3 @@ def test_a_source_is_one_of_a_known_few(price: Price, when: float, data: st.Data
     found = price_at(price, when)
     assert found is not None
     assert source_of(data.draw(usages(3000, 500, sound=True)), found) in set(sources(price))
-
-
-def test_every_day_is_the_default() -> None:
-    assert Window(0, DAY).days == EVERY_DAY

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.usage import Usage, estimate_tokens, read_usage
+from gateway.core.usage import More, Usage, estimate_tokens, read_usage
 
 # dialect and source, the object as sent, what it means
 DIALECTS: list[tuple[str, dict[str, Any], Usage]] = [
@@ -184,6 +184,100 @@ def test_dialects(reported: dict[str, Any], usage: Usage) -> None:
     assert read_usage(reported) == usage
 
 
+MORE: list[tuple[str, dict[str, Any], Usage]] = [
+    (
+        "OpenAI audio: platform.openai.com/docs/guides/audio; text and sound share the counts",
+        {
+            "prompt_tokens": 117,
+            "completion_tokens": 160,
+            "total_tokens": 277,
+            "prompt_tokens_details": {"cached_tokens": 0, "text_tokens": 17, "audio_tokens": 100, "image_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0, "text_tokens": 29, "audio_tokens": 131},
+        },
+        Usage(117, output=160, more=More(audio_input=100, audio_output=131)),
+    ),
+    (
+        "OpenAI realtime: which of the cached tokens were sound",
+        {
+            "input_tokens": 200,
+            "output_tokens": 10,
+            "input_token_details": {},
+            "input_tokens_details": {
+                "cached_tokens": 90,
+                "audio_tokens": 120,
+                "cached_tokens_details": {"text_tokens": 30, "audio_tokens": 60},
+            },
+            "output_tokens_details": {"text_tokens": 10, "audio_tokens": 0},
+        },
+        Usage(110, 90, output=10, more=More(audio_input=60, cached_audio_input=60)),
+    ),
+    (
+        "nobody says which were cached: the fresh ones, which are the dearer",
+        {
+            "prompt_tokens": 100,
+            "completion_tokens": 0,
+            "prompt_tokens_details": {"cached_tokens": 60, "audio_tokens": 70},
+        },
+        Usage(40, 60, more=More(audio_input=40, cached_audio_input=30)),
+    ),
+    (
+        "OpenAI images: platform.openai.com/docs/api-reference/images/create",
+        {
+            "total_tokens": 100,
+            "input_tokens": 50,
+            "output_tokens": 50,
+            "input_tokens_details": {"text_tokens": 10, "image_tokens": 40},
+            "output_tokens_details": {"text_tokens": 2, "image_tokens": 48},
+        },
+        Usage(50, output=50, more=More(image_input=40, image_output=48)),
+    ),
+    (
+        "Anthropic: docs.anthropic.com/en/docs/build-with-claude/prompt-caching, 1-hour cache; web search tool",
+        {
+            "input_tokens": 2048,
+            "cache_read_input_tokens": 1800,
+            "cache_creation_input_tokens": 248,
+            "cache_creation": {"ephemeral_5m_input_tokens": 148, "ephemeral_1h_input_tokens": 100},
+            "output_tokens": 503,
+            "server_tool_use": {"web_search_requests": 2},
+            "service_tier": "standard",
+        },
+        Usage(2048, 1800, 248, 503, more=More(cache_write_1h=100, searches=2)),
+    ),
+    (
+        "flex",
+        {"prompt_tokens": 1, "completion_tokens": 1, "service_tier": "flex"},
+        Usage(1, output=1, more=More("flex")),
+    ),
+    ("Anthropic's batch", {"input_tokens": 1, "service_tier": "batch"}, Usage(1, more=More("batch"))),
+    ("Groq's usual", {"prompt_tokens": 1, "service_tier": "on_demand"}, Usage(1)),
+    ("OpenAI's usual", {"prompt_tokens": 1, "service_tier": "default"}, Usage(1)),
+    ("no word", {"prompt_tokens": 1, "service_tier": "Robert'); DROP TABLE"}, Usage(1)),
+    ("a word without end", {"prompt_tokens": 1, "service_tier": "x" * 33}, Usage(1)),
+    ("no text", {"prompt_tokens": 1, "service_tier": ["flex"]}, Usage(1)),
+    (
+        "more sound than there was",
+        {
+            "prompt_tokens": 10,
+            "completion_tokens": 10,
+            "prompt_tokens_details": {"audio_tokens": 30, "image_tokens": 30, "cached_tokens": 4},
+            "completion_tokens_details": {"audio_tokens": 30, "image_tokens": 30},
+        },
+        Usage(6, 4, output=10, more=More(audio_input=6, cached_audio_input=4, audio_output=10)),
+    ),
+    (
+        "details of another type",
+        {"prompt_tokens": 1, "prompt_tokens_details": {"audio_tokens": "7", "cached_tokens_details": 3}},
+        Usage(1),
+    ),
+]
+
+
+@pytest.mark.parametrize(("reported", "usage"), [row[1:] for row in MORE], ids=[row[0] for row in MORE])
+def test_what_few_answers_report(reported: dict[str, Any], usage: Usage) -> None:
+    assert read_usage(reported) == usage
+
+
 @pytest.mark.parametrize(("reported", "usage"), [row[1:] for row in ODD], ids=[row[0] for row in ODD])
 def test_odd_objects(reported: dict[str, Any], usage: Usage | None) -> None:
     assert read_usage(reported) == usage
@@ -221,6 +315,35 @@ def test_types_sum_to_what_was_billed(prompt: int, completion: int, cached: int,
     )
     assert usage is not None
     assert (usage.total_input, usage.total_output) == (prompt, completion)
+
+
+SPECIAL = st.fixed_dictionaries(
+    {}, optional={name: st.integers(0, 3_000) for name in ("audio_tokens", "image_tokens", "cached_tokens")}
+)
+
+
+@settings(deadline=None)  # a shared machine pauses at will
+@given(st.integers(0, 2_000), st.integers(0, 2_000), SPECIAL, SPECIAL, SPECIAL, st.integers(0, 3_000))
+def test_special_tokens_are_a_part_of_plain_ones(
+    prompt: int, completion: int, into: dict[str, Any], cached: dict[str, Any], out: dict[str, Any], kept: int
+) -> None:
+    usage = read_usage(
+        {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "cache_creation_input_tokens": kept,
+            "cache_creation": {"ephemeral_1h_input_tokens": kept},
+            "prompt_tokens_details": into | {"cached_tokens_details": cached},
+            "completion_tokens_details": out,
+        }
+    )
+    assert usage is not None
+    more = usage.more or More()
+    assert min(more[1:]) >= 0
+    assert more.audio_input + more.image_input <= usage.input
+    assert more.cached_audio_input + more.cached_image_input <= usage.cached_input
+    assert more.cache_write_1h <= usage.cache_write
+    assert more.audio_output + more.image_output <= usage.output
 
 
 @pytest.mark.parametrize(("characters", "tokens"), [(0, 0), (1, 1), (4, 1), (5, 2), (400, 100)])

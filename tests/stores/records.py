@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.core.failures import Kind
 from gateway.core.record import AttemptRecord, Record
-from gateway.core.usage import Usage
+from gateway.core.usage import More, Usage
 from gateway.stores.sqlite import SqliteLedger
 
 USAGE = Usage(input=100, cached_input=20, cache_write=3, output=50, reasoning=7)
@@ -77,7 +77,8 @@ names = st.sampled_from(["", "qwen", "gpt", "support", "default", "direct", "vll
 tokens = st.integers(0, 2_000_000)
 nano = st.integers(0, 10**13)  # up to 10,000 USD a request
 seconds = st.floats(0, 700, allow_subnormal=False)
-usages = st.builds(Usage, tokens, tokens, tokens, tokens, tokens, st.booleans())
+mores = st.builds(More, st.sampled_from(["", "flex", "priority"]), *[tokens] * 11).filter(any)
+usages = st.builds(Usage, tokens, tokens, tokens, tokens, tokens, st.booleans(), st.none() | mores)
 attempts = st.builds(
     AttemptRecord,
     model=names,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterable, Iterator, Sequence
 
+from gateway.config.prices import moment_text
 from gateway.core.hours import DAY, EVERY_DAY, Window
 from gateway.core.pricing import ALWAYS, NANO_PER_USD, Hours, Price, Rates, Tier, dollars, price_at
 
@@ -77,11 +77,6 @@ def _within(price: Price, when: str) -> Iterator[tuple[str, str]]:
             name, span = hours_text(price, hours)
             terms = _terms(hours.price.rates, hours.price.tiers, usual)
             yield f"{when}{name}", f"{terms}\n{span}" if span else terms
-
-
-def moment_text(when: float) -> str:
-    text = datetime.datetime.fromtimestamp(when, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return text.removesuffix("T00:00:00Z")
 
 
 def _terms(rates: Rates, tiers: Sequence[Tier], usual: Rates | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import cached_property
@@ -11,7 +12,7 @@ from gateway.config import schema
 from gateway.config.endpoints import Endpoint, as_one, replicas_of
 from gateway.config.interpolate import Missing
 from gateway.config.pricebook import Listing, PriceBook, book_provider, open_book
-from gateway.config.prices import Book, NotInTheBook, needs_book, price_of
+from gateway.config.prices import Book, NotInTheBook, moment_text, needs_book, price_of
 from gateway.config.problems import Data, Problems
 from gateway.config.schema_prices import TokenPrice
 from gateway.config.types import ProviderConfig
@@ -130,6 +131,8 @@ class Models:
         if model.name in self.borrowed and model.price:
             known = self.borrowed[model.name]
             yield f"model {model.name} is priced as {known} of the book by its name alone: check that, or price it"
+        if model.price is not None and model.price.starts > time.time():
+            yield f"model {model.name} has no price before {moment_text(model.price.starts)}, so its cost is unknown"
         if model.price is None and not model.prices:
             why = "is self-hosted" if model.hosting == "self" else "is not in the price book"
             yield f"model {model.name} {why} and has no price, so its cost is unknown; give it {_HOW_TO_PRICE}"

@@ -69,13 +69,13 @@ def _price(written: TokenPrice, book: Book) -> Price:
         raise NotInTheBook
     if written.from_ is None:
         return compiled(sheet, source)
-    return compiled(sheet, f"{source}, from {moment_text(written.from_)}")._replace(starts=written.from_.timestamp())
+    starts = written.from_.timestamp()
+    return compiled(sheet, f"{source}, from {moment_text(starts)}")._replace(starts=starts)
 
 
-def moment_text(moment: datetime.datetime) -> str:
-    """A date where it is midnight in UTC, else to the second."""
-    moment = moment.astimezone(datetime.UTC)
-    text = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+def moment_text(when: float) -> str:
+    """Of unix seconds: a date where it is midnight in UTC, else to the second."""
+    text = datetime.datetime.fromtimestamp(when, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return text.removesuffix("T00:00:00Z")
 
 

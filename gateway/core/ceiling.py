@@ -20,7 +20,7 @@ from unicodedata import normalize
 from gateway.core.call import Call
 from gateway.core.pricing import Price, cost
 from gateway.core.rules import Target
-from gateway.core.strategies import UNKNOWN_OUTPUT
+from gateway.core.strategies import UNKNOWN_OUTPUT, service_tier
 from gateway.core.usage import Usage
 
 TEMPLATE_TOKENS = 256  # that a chat template adds to the whole: a default system prompt, the date, the answer's opening
@@ -43,7 +43,6 @@ _EXTRAS: Mapping[str, tuple[object, ...]] = {
     "prediction": (),  # OpenAI: rejected tokens of a prediction are billed as output
 }
 _EXTRA_NAMES = frozenset(_EXTRAS)
-_SERVICE_TIER = frozenset({"service_tier"})
 _SOUND = frozenset({"audio", "modalities"})
 # Service tiers of OpenAI, Anthropic and Groq that cost no more than the usual price, whether or not theirs is known.
 _USUAL = frozenset({"default", "standard", "standard_only", "on_demand", "flex", "batch"})
@@ -152,20 +151,19 @@ def _possible(price: Price, call: Call, target: Target, read: int) -> tuple[int,
     """
     prices = [price, *price.others]
     if price.services:
-        wanted = _service_tier(call, target)
+        wanted = service_tier(target.model, call)
         if wanted in _UPSTREAM_DECIDES:
             prices += price.services.values()
         elif wanted in price.services:
             prices.append(price.services[wanted])
     into = out = 0
-    attached = call.attachments > 0
     for each in prices:
         for rates in (each.rates, *[tier.rates for tier in each.tiers if tier.above < read]):
             if rates is not None:
                 into = max(into, rates.input, rates.cached_input, rates.cache_write)
                 out = max(out, rates.output, rates.reasoning)
                 if (more := rates.more) is not None:
-                    into = max(into, more.cache_write_1h, *(more[1:5] if attached else ()))
+                    into = max(into, more.cache_write_1h, *(more[1:5] if call.attachments else ()))
                     out = max(out, more.audio_output, more.image_output)
     return into, out
 
@@ -175,15 +173,6 @@ def _most(price: Price, rates: tuple[int, int], read: int, written: int) -> int:
     if price.machine is not None:
         return cost(Usage(input=read, output=written), price) + 1
     return -(-(read * rates[0] + written * rates[1]) // 1_000_000)
-
-
-def _service_tier(call: Call, target: Target) -> str:
-    """That the upstream will be asked for; empty where it is not asked for any, "?" where it makes no sense."""
-    model = target.model
-    asked = model.set.get("service_tier")
-    if asked is None and "service_tier" not in model.drop and call.holds(_SERVICE_TIER):
-        asked = call.decoded("service_tier")
-    return "" if asked is None else asked if isinstance(asked, str) else "?"
 
 
 def _unbounded(call: Call, target: Target) -> str:
@@ -207,7 +196,7 @@ def _unbounded(call: Call, target: Target) -> str:
     if not sound and call.holds(_SOUND) and ("audio" in str(call.decoded("modalities")) or call.decoded("audio")):
         return "an answer in sound"
     known = _USUAL | _UPSTREAM_DECIDES | price.services.keys()
-    return "" if _service_tier(call, target) in known else "`service_tier`"
+    return "" if service_tier(target.model, call) in known else "`service_tier`"
 
 
 def _is_hosted(tool: object) -> bool:

@@ -8,20 +8,20 @@ from operator import itemgetter
 from gateway.core.call import Call
 from gateway.core.pricing import cost, dollars
 from gateway.core.rules import Candidate, Model, Signals, Target
-from gateway.core.usage import Usage
+from gateway.core.usage import More, Usage
 
 Strategy = Callable[[Sequence[tuple[Target, Candidate]], Call, Signals], "list[Target]"]
 
 UNKNOWN_OUTPUT = 4096  # tokens a model may write where neither client nor model has a cap (contract section 3)
 ASSUMED_OUTPUT = 512  # tokens, where the client sets no cap
+_SERVICE_TIER = frozenset({"service_tier"})
 
 
 def expected_cost(target: Target, call: Call) -> int | None:
     """What this request may be expected to cost on a target, in nano-USD; None where its price is unknown."""
     if target.price is None:
         return None
-    output = expected_output(target.model, call) * call.n
-    return cost(Usage(input=call.estimated_input, output=output), target.price)
+    return cost(_usage(target, call, expected_output(target.model, call)), target.price)
 
 
 def highest_cost(target: Target, call: Call) -> int | None:
@@ -29,7 +29,24 @@ def highest_cost(target: Target, call: Call) -> int | None:
     if target.price is None:
         return None
     output = call.max_output or target.model.max_output_tokens or UNKNOWN_OUTPUT
-    return cost(Usage(input=call.estimated_input, output=output * call.n), target.price)
+    return cost(_usage(target, call, output), target.price)
+
+
+def _usage(target: Target, call: Call, output: int) -> Usage:
+    """`output`: tokens of one answer. In the service tier that is asked for."""
+    usage = Usage(input=call.estimated_input, output=output * call.n)
+    if target.price is None or not target.price.services:
+        return usage
+    asked = service_tier(target.model, call)
+    return usage._replace(more=More(asked)) if asked in target.price.services else usage
+
+
+def service_tier(model: Model, call: Call) -> str:
+    """That the upstream will be asked for; empty where it is not asked for any, "?" where it makes no sense."""
+    asked = model.set.get("service_tier")
+    if asked is None and "service_tier" not in model.drop and call.holds(_SERVICE_TIER):
+        asked = call.decoded("service_tier")
+    return "" if asked is None else asked if isinstance(asked, str) else "?"
 
 
 def expected_output(model: Model, call: Call) -> int:

@@ -75,7 +75,9 @@ def read_usage(reported: Mapping[str, Any]) -> Usage | None:
         # Some embedding servers report the total alone.
         prompt = max((total or 0) - output, 0)
 
-    cached, written = _cache_counts(reported)
+    into = _details(reported, "prompt_tokens_details", "input_tokens_details")
+    out = _details(reported, "completion_tokens_details", "output_tokens_details")
+    cached, written = _cache_counts(reported, into)
     if _excludes_cache(reported):
         prompt += cached + written
     cached = min(cached, prompt)
@@ -84,9 +86,9 @@ def read_usage(reported: Mapping[str, Any]) -> Usage | None:
     # Gemini's OpenAI endpoint and xAI leave thinking out of completion_tokens but count it in total_tokens, and bill it
     # as output (ai.google.dev/gemini-api/docs/thinking, "Pricing"; mozilla-ai/any-llm#1290; docs.x.ai, "Reasoning").
     outside = max((total or 0) - prompt - output, 0)
-    inside = min(max(_reasoning(reported) - outside, 0), output)
+    inside = min(max(_reasoning(reported, out) - outside, 0), output)
     usage = Usage(prompt - cached - written, cached, written, output - inside, inside + outside)
-    more = _more(reported, usage)
+    more = _more(reported, into, out, usage)
     return usage if more is None else usage._replace(more=more)
 
 
@@ -104,15 +106,17 @@ _STANDARD = frozenset({"", "auto", "default", "standard", "on_demand"})  # OpenA
 _TIER = re.compile(r"[a-z][a-z_]{0,31}")
 
 
-def _more(reported: Mapping[str, Any], usage: Usage) -> More | None:
-    """None for nearly all answers."""
-    into = _details(reported, "prompt_tokens_details", "input_tokens_details")
-    out = _details(reported, "completion_tokens_details", "output_tokens_details")
+def _more(reported: Mapping[str, Any], into: Mapping[str, Any], out: Mapping[str, Any], usage: Usage) -> More | None:
+    """None for nearly all answers. `into`, `out`: the details of input and of output."""
     service_tier = _service_tier(reported.get("service_tier"))
     if not (
         service_tier
-        or any(into.get(name) or out.get(name) for name in _SPECIAL)
-        or any(reported.get(name) for name in _ANTHROPIC_DETAILS)
+        or into.get("audio_tokens")
+        or into.get("image_tokens")
+        or out.get("audio_tokens")
+        or out.get("image_tokens")
+        or reported.get("cache_creation")
+        or reported.get("server_tool_use")
     ):
         return None
     # OpenAI's chat, images and realtime APIs: audio_tokens, image_tokens, and which of them were cached.
@@ -150,8 +154,6 @@ def _service_tier(value: object) -> str:
 
 
 _NO_MORE = More()
-_SPECIAL = ("audio_tokens", "image_tokens")
-_ANTHROPIC_DETAILS = ("cache_creation", "server_tool_use")
 
 
 def _count(value: object) -> int | None:
@@ -175,9 +177,8 @@ def _details(reported: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
     return {}
 
 
-def _cache_counts(reported: Mapping[str, Any]) -> tuple[int, int]:
+def _cache_counts(reported: Mapping[str, Any], details: Mapping[str, Any]) -> tuple[int, int]:
     """(cached, cache write). One number under two names means the same tokens; a zero may be mere filler."""
-    details = _details(reported, "prompt_tokens_details", "input_tokens_details")
     cached = max(
         _first(details, "cached_tokens")
         or 0,  # OpenAI, vLLM, llama.cpp: platform.openai.com/docs/guides/prompt-caching
@@ -203,7 +204,6 @@ def _excludes_cache(reported: Mapping[str, Any]) -> bool:
     return "cache_read_input_tokens" in reported or "cache_creation_input_tokens" in reported
 
 
-def _reasoning(reported: Mapping[str, Any]) -> int:
-    details = _details(reported, "completion_tokens_details", "output_tokens_details")
+def _reasoning(reported: Mapping[str, Any], details: Mapping[str, Any]) -> int:
     # SGLang reports it at the top of usage.
     return max(_first(details, "reasoning_tokens") or 0, _first(reported, "reasoning_tokens") or 0)

@@ -308,3 +308,9 @@ def test_a_sleeping_model_is_no_problem(tmp_path: Path) -> None:
 def test_a_price_for_one_token_is_noticed_in_every_list(tmp_path: Path) -> None:
     config = config_of("[{input: 1, output: 2}, {from: 2027-01-01, input: 1e-6, output: 2e-6}]", tmp_path, UNLISTED)
     assert [warning for warning in config.warnings if "per million, not per one" in warning]
+
+
+def test_what_has_no_price_yet_is_told(tmp_path: Path) -> None:
+    warnings = config_of("{from: 2999-01-01, input: 1, output: 2}", tmp_path, UNLISTED).warnings
+    assert warnings[1:] == ("model m has no price before 2999-01-01, so its cost is unknown",)
+    assert len(config_of("{from: 2020-01-01, input: 1, output: 2}", tmp_path, UNLISTED).warnings) == 1

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.call import Call, Endpoint, parse
+from gateway.core.call import Call, Endpoint, Principal, parse
 from gateway.core.ceiling import Ceiling, Unbounded, ceiling, input_bound
 from gateway.core.hours import DAY, Window
 from gateway.core.pricing import (
@@ -26,7 +26,10 @@ from gateway.core.pricing import (
     source_of,
     sources,
 )
+from gateway.core.routing import Candidate, Route, Rules, Signals, plan
 from gateway.core.rules import Model, Target, Timeouts
+from gateway.core.strategies import highest_cost
+from gateway.core.tasks import Task
 from gateway.core.usage import More, Usage
 from gateway.wire import CODEC
 
@@ -214,6 +217,37 @@ def test_the_dearest_hour_is_held() -> None:
     assert night is not None
     assert held(price, call) == most(call, USUAL)
     assert held(night, call) == most(call, USUAL)
+
+
+@pytest.mark.parametrize(
+    ("asked", "model", "first"),
+    [
+        ({}, {}, "plain"),
+        ({"service_tier": "auto"}, {}, "plain"),
+        ({"service_tier": "flex"}, {}, "served"),
+        ({}, {"set": {"service_tier": "flex"}}, "served"),
+        ({"service_tier": "flex"}, {"drop": frozenset({"service_tier"})}, "plain"),
+    ],
+)
+def test_the_cheapest_at_the_service_tier_that_is_asked_for(asked: Any, model: Any, first: str) -> None:
+    """`served` costs 8 and 80, in flex 4 and 40; `plain` 6 and 60, always."""
+    plain = Model("plain", "p", "plain", price=Price("x", rates(6, 60)))
+    served = Model("served", "p", "served", price=ALL_SERVED, **model)
+    route = Route("r", (Candidate("served"), Candidate("plain")), order="cheapest")
+    rules = Rules({"plain": plain, "served": served}, (), (route,), Route("direct", ()))
+    call = chat(**asked)
+    found = plan(rules, call, Task("default", 1.0, ""), Principal(), Signals())
+    assert found.targets[0].model.name == first
+
+
+def test_the_client_s_limit_counts_the_service_tier_that_it_asks_for() -> None:
+    call = chat(service_tier="priority")
+    dear, usual = highest_cost(target(ALL_SERVED), call), highest_cost(target(ALL_SERVED), chat())
+    assert dear is not None
+    assert usual is not None
+    assert (dear - usual) == cost(Usage(call.estimated_input, output=100), PRIORITY) - cost(
+        Usage(call.estimated_input, output=100), SHORT
+    )
 
 
 def test_an_answer_in_sound_needs_a_price_for_sound() -> None:

@@ -22,6 +22,7 @@ class LocalModels:
     def __init__(self) -> None:
         self._servers: dict[str, LocalServer] = {}  # by provider and options
         self._users: dict[str, int] = {}
+        self._names: dict[str, str] = {}  # of the providers
         self._starting: set[asyncio.Task[None]] = set()
 
     def provider(self, config: ProviderConfig) -> LocalProvider:
@@ -33,6 +34,7 @@ class LocalModels:
         key = _key(config)
         if key not in self._servers:
             server = self._servers[key] = LocalServer(config.options)
+            self._names[key] = config.name
             task = asyncio.get_running_loop().create_task(server.start())
             self._starting.add(task)
             task.add_done_callback(self._starting.discard)
@@ -48,7 +50,12 @@ class LocalModels:
         self._users[key] -= 1
         if self._users[key] == 0:
             del self._users[key]
+            del self._names[key]
             await self._servers.pop(key).stop()
+
+    def pids(self) -> dict[str, int]:
+        """`model PROVIDER` -> its process, of those that run."""
+        return {f"model {self._names[key]}": server.pid for key, server in self._servers.items() if server.pid}
 
     async def close(self) -> None:
         """Stops what is left."""

@@ -10,13 +10,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.processes import Pids, Processes
 
 
-def ops_app(metrics: Metrics, not_ready: Callable[[], str], admin: Sequence[BaseRoute] = ()) -> Starlette:
+def ops_app(
+    metrics: Metrics, not_ready: Callable[[], str], pids: Pids, admin: Sequence[BaseRoute] = ()
+) -> Starlette:
     """`not_ready` says why the gateway is not ready; empty when it is. Upstreams do not count (contract section 1)."""
+    processes = Processes(pids)
 
     async def show_metrics(request: Request) -> Response:
-        body, content_type = metrics.render(request.headers.get("accept", ""))
+        body, content_type = metrics.render(request.headers.get("accept", ""), [processes])
         return Response(body, media_type=None, headers={"content-type": content_type})
 
     async def healthz(_: Request) -> Response:

@@ -103,7 +103,7 @@ class Supervisor:
         signals = Signals(asyncio.get_running_loop())
         reach = Reach(lambda: self._config, self._reload, self._health, self._tell_health)
         admin = admin_routes(os.environ.get(TOKEN, ""), reach)
-        back = listener(ops_app(self._observer.metrics, self._not_ready, admin), drain_timeout=1)
+        back = listener(ops_app(self._observer.metrics, self._not_ready, self._pids, admin), drain_timeout=1)
         operating = asyncio.create_task(back.serve(sockets=[self._sockets.ops]))
         workers = [asyncio.create_task(self._keep_alive(number)) for number in range(options.workers)]
         upkeep = [
@@ -156,6 +156,10 @@ class Supervisor:
             return "draining"
         missing = self._options.workers - len(self._controls)
         return f"{missing} of {self._options.workers} workers are not up" if missing else ""
+
+    def _pids(self) -> dict[str, int]:
+        workers = {f"worker {number}": process.pid for number, process in sorted(self._processes.items())}
+        return {"gateway": os.getpid(), **workers, **self._models.pids()}
 
     async def _keep_alive(self, number: int) -> None:
         while not self._draining:

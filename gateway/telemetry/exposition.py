@@ -20,10 +20,11 @@ from gateway.telemetry.families import Family, Labels
 Series = Mapping[Labels, list[int]]
 
 
-def expose(series: Iterable[tuple[Family, Series]], accept: str) -> tuple[bytes, str]:
+def expose(series: Iterable[tuple[Family, Series]], accept: str, more: Iterable[Collector] = ()) -> tuple[bytes, str]:
     """The text and its content type; plain Prometheus text where `accept` makes no sense."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(series))
+    for collector in (_Snapshot(series), *more):
+        registry.register(collector)
     try:
         encode, content_type = choose_encoder(accept)
     except TypeError:  # a version in `accept` that is no number

@@ -55,6 +55,7 @@ class LabelSets(NamedTuple):
     providers: frozenset[str]
     teams: frozenset[str]
     pairs: tuple[Pair, ...] = ()  # in the order of the file; asleep models are not among them
+    moves: tuple[tuple[str, str, str], ...] = ()  # route, and a model that may be taken after which other
     replicas: tuple[tuple[str, str], ...] = ()  # model and endpoint
     hourly: Mapping[str, Hourly] = {}  # models whose machines are paid by the hour
     budgets: Mapping[str, BudgetLabels] = {}
@@ -68,6 +69,7 @@ class LabelSets(NamedTuple):
         awake = {name: model for name, model in rules.models.items() if not model.disabled}
         tasks = _tasks(config)
         pairs = [pair for route in rules.routes for pair in _pairs(route, awake, tasks)]
+        moves = (move for route in rules.routes for move in _moves(route, awake))
         keys = [key.principal for key in (*config.keys, *created)]
         teams = config.teams | {key.team for key in keys if key.team}
         own = [budget for key in keys for budget in key.budgets]
@@ -81,6 +83,7 @@ class LabelSets(NamedTuple):
             providers=frozenset(config.providers),
             teams=teams,
             pairs=tuple(pairs),
+            moves=tuple(itertools.islice(moves, MOST_COMBINATIONS)),
             replicas=tuple((m.name, replica.name) for m in awake.values() for replica in m.replicas),
             hourly=hourly_of(config),
             budgets=budgets,
@@ -105,8 +108,16 @@ def _pairs(route: Route, models: Mapping[str, Model], tasks: tuple[str, ...]) ->
             yield Pair(route.name, name, models[name].provider, models[name].hosting, taken)
 
 
+def _moves(route: Route, models: Mapping[str, Model]) -> Iterator[tuple[str, str, str]]:
+    """Any candidate may come before any other; what is under `fallback:` comes after, in its order."""
+    used = dict.fromkeys(candidate.model for candidate in route.use if candidate.model in models)
+    last = [name for name in route.fallback if name in models and name not in used]
+    pairs = (itertools.permutations(used, 2), itertools.product(used, last), itertools.combinations(last, 2))
+    return ((route.name, left, taken) for left, taken in itertools.chain(*pairs))
+
+
 def initial_series(sets: LabelSets) -> dict[str, dict[Labels, None]]:
-    """Family name -> the label values that are shown from the start, at 0. Fallbacks begin with their first."""
+    """Family name -> the label values that are shown from the start, at 0: `increase()` misses what begins above it."""
     found: dict[str, dict[Labels, None]] = {}
 
     def add(family: Family, *values: Iterable[str]) -> None:
@@ -131,6 +142,8 @@ def initial_series(sets: LabelSets) -> dict[str, dict[Labels, None]]:
             add(family, model)
         add(families.IN_FLIGHT, model)
         add(families.ATTEMPTS, model, provider, RESULTS)
+    for move, kind in itertools.islice(itertools.product(sets.moves, Kind), MOST_COMBINATIONS):
+        found.setdefault(families.FALLBACKS.name, {})[*move, kind] = None
     for model_name, endpoint in sets.replicas:
         add(families.BREAKER, [model_name], [endpoint])
     for pair, task, team in itertools.islice(_combinations(sets), MOST_COMBINATIONS):

@@ -9,9 +9,11 @@ from __future__ import annotations
 import itertools
 import math
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from prometheus_client.registry import Collector
 
 from gateway import __version__
 from gateway.core.hedging import HEDGE
@@ -337,9 +339,9 @@ class Metrics:
         """That process is gone: what it had in flight or in its queue is no more. What it counted stays."""
         self._gauges.pop(source, None)
 
-    def render(self, accept: str) -> tuple[bytes, str]:
+    def render(self, accept: str, more: Iterable[Collector] = ()) -> tuple[bytes, str]:
         """The exposition and its content type, as the scraper's `Accept` prefers: OpenMetrics or Prometheus text."""
-        return expose(self.series(), accept)
+        return expose(self.series(), accept, more)
 
     def series(self) -> Iterator[tuple[Family, Mapping[Labels, Cell]]]:
         """Every family with its series in integers: those that are shown from the start, and those seen since."""

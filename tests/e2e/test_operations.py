@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.telemetry.processes import NAMES
 from tests import replies
 from tests.servers import Gateway, until
 from tests.upstream import Gate, Upstream
@@ -86,6 +87,31 @@ def test_a_call_in_flight_finishes_on_the_old_configuration(tmp_path: Path, rout
         gate.open()
         assert waiting.result(5).headers["x-gateway-model"] == "a"
         assert waiting.result().text.endswith("data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_metrics_show_every_process_of_the_gateway(tmp_path: Path, workers: int) -> None:
+    """Also a worker that was started anew, and the embedded model; memory as the kernel counts it."""
+    routes = "version: 1\nproviders: {local: {dialect: local}}\nmodels: {small: {provider: local, price: unmetered}}\n"
+    with Gateway(tmp_path, routes, args=["--workers", str(workers)]) as gateway:
+        expected = {"gateway", "model local"} | ({"worker 0", "worker 1"} if workers > 1 else set())
+
+        def resident() -> dict[str, float]:
+            found = [s for s in gateway.samples() if s.name == "process_resident_memory_bytes"]
+            return {s.labels["process"]: s.value for s in found}
+
+        until("all of them", lambda: set(resident()) == expected, 30)
+        pages = int(Path(f"/proc/{gateway.pid}/statm").read_text().split()[1])
+        assert resident()["gateway"] == pytest.approx(pages * os.sysconf("SC_PAGE_SIZE"), rel=0.2)
+        assert all(size > 10_000_000 for size in resident().values())
+        names = {s.name for s in gateway.samples() if "process" in s.labels}
+        assert names == set(NAMES)
+        if workers > 1:
+            began = gateway.metric("process_start_time_seconds", process="worker 0")
+            children = Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split()
+            [first] = [pid for pid in children if "\0--number\x000\0" in Path(f"/proc/{pid}/cmdline").read_text()]
+            os.kill(int(first), signal.SIGKILL)
+            until("its successor", lambda: gateway.metric("process_start_time_seconds", process="worker 0") > began, 20)
 
 
 @pytest.mark.parametrize("args", [[], ["--workers", "2"]], ids=["one process", "two workers"])

@@ -285,10 +285,11 @@ def test_each_event(events: list[Event], name: str, labels: dict[str, str], expe
 
 def test_series_exist_before_the_first_request() -> None:
     shown = samples(configured(), zeros=True)
-    before = {key for key in shown if not key[0].startswith(("gateway_fallbacks", "gateway_build", "gateway_config"))}
-    after = samples(
-        observed(*(RequestFinished(r) for r in (ANSWERED, ANSWERED._replace(route="direct", team="")))), zeros=True
-    )
+    before = {key for key in shown if not key[0].startswith(("gateway_build", "gateway_config"))}
+    failed, taken = FELL_BACK.attempts
+    moved = FELL_BACK._replace(attempts=(failed, taken._replace(provider="openai", hosting="api")))
+    made = (ANSWERED, moved._replace(model="gpt", provider="openai"), ANSWERED._replace(route="direct", team=""))
+    after = samples(observed(*map(RequestFinished, made)), zeros=True)
     assert {key for key in after if after[key]} <= set(shown), "nothing appears with its first event"
     assert all(shown[key] == 0 for key in before if not key[0].startswith(("gateway_capacity", "gateway_rated")))
     models = {dict(labels).get("model") for _, labels in shown}
@@ -310,12 +311,22 @@ def test_a_task_that_a_route_asks_for_by_name_is_configured() -> None:
 
 def test_a_huge_configuration_makes_no_huge_page() -> None:
     models = {f"m{i}": GPT._replace(name=f"m{i}") for i in range(MOST_COMBINATIONS)}
-    config = CONFIG._replace(rules=CONFIG.rules._replace(models=models), teams=frozenset(f"t{i}" for i in range(50)))
+    route = Route("r", tuple(Candidate(name) for name in models))
+    rules = CONFIG.rules._replace(models=models, routes=(route,))
+    config = CONFIG._replace(rules=rules, teams=frozenset(f"t{i}" for i in range(50)))
     metrics = Metrics()
     metrics.configure(LabelSets.of(config))
     shown = {family.name: len(series) for family, series in metrics.series()}
     assert shown["gateway_requests_total"] == MOST_COMBINATIONS * 5
     assert shown["gateway_request_duration_seconds"] == MOST_COMBINATIONS * 2
+    assert shown["gateway_fallbacks_total"] == MOST_COMBINATIONS
+
+
+def test_each_move_that_a_route_may_make_is_shown_from_the_start() -> None:
+    models = {name: GPT._replace(name=name) for name in "abcde"}
+    route = Route("r", (Candidate("a"), Candidate("b"), Candidate("asleep")), Match(), fallback=("b", "c", "d"))
+    moves = LabelSets.of(CONFIG._replace(rules=CONFIG.rules._replace(models=models, routes=(route,)))).moves
+    assert sorted(left + taken for _, left, taken in moves) == ["ab", "ac", "ad", "ba", "bc", "bd", "cd"]
 
 
 def test_counters_survive_a_reconfiguration() -> None:

@@ -13,9 +13,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.processes import Pids, Processes
 
 
-def ops_app(
-    metrics: Metrics, not_ready: Callable[[], str], pids: Pids, admin: Sequence[BaseRoute] = ()
-) -> Starlette:
+def ops_app(metrics: Metrics, not_ready: Callable[[], str], pids: Pids, admin: Sequence[BaseRoute] = ()) -> Starlette:
     """`not_ready` says why the gateway is not ready; empty when it is. Upstreams do not count (contract section 1)."""
     processes = Processes(pids)
 

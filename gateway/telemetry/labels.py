@@ -118,7 +118,8 @@ def _moves(route: Route, models: Mapping[str, Model]) -> Iterator[tuple[str, str
 
 def initial_series(sets: LabelSets) -> dict[str, dict[Labels, None]]:
     """Family name -> the label values that are shown from the start, at 0: `increase()` misses what begins above it."""
-    found: dict[str, dict[Labels, None]] = {}
+    fallbacks = itertools.islice(itertools.product(sets.moves, Kind), MOST_COMBINATIONS)
+    found: dict[str, dict[Labels, None]] = {families.FALLBACKS.name: {(*move, kind): None for move, kind in fallbacks}}
 
     def add(family: Family, *values: Iterable[str]) -> None:
         found.setdefault(family.name, {}).update(dict.fromkeys(itertools.product(*values)))
@@ -142,8 +143,6 @@ def initial_series(sets: LabelSets) -> dict[str, dict[Labels, None]]:
             add(family, model)
         add(families.IN_FLIGHT, model)
         add(families.ATTEMPTS, model, provider, RESULTS)
-    for move, kind in itertools.islice(itertools.product(sets.moves, Kind), MOST_COMBINATIONS):
-        found.setdefault(families.FALLBACKS.name, {})[*move, kind] = None
     for model_name, endpoint in sets.replicas:
         add(families.BREAKER, [model_name], [endpoint])
     for pair, task, team in itertools.islice(_combinations(sets), MOST_COMBINATIONS):

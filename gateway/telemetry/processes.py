@@ -35,7 +35,8 @@ class Processes(Collector):
 
     def collect(self) -> Iterator[Metric]:
         found: dict[str, Metric] = {}
-        for name, self._pid in self._pids().items():
+        for name, pid in self._pids().items():
+            self._pid = pid
             for metric in self._figures.collect():  # nothing of a process that has just ended
                 whole = found.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
                 whole.samples += [each._replace(labels={LABEL: name}) for each in metric.samples]

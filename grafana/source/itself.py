@@ -28,6 +28,7 @@ from grafana.source.panels import (
 )
 from grafana.source.queries import ALL, over_range, per_second, quantile, quantile_over_range
 
+WHERE = 'route=~"$route",model=~"$model"'
 OVERHEAD = "gateway_overhead_seconds"
 QUICK = ((None, GREEN), (0.005, YELLOW), (0.05, RED))
 MINE = "and on (instance) gateway_build_info"  # other programs have process_* metrics too
@@ -41,7 +42,7 @@ def build() -> dashboard.Dashboard:
         *("team", "route", "model"),
     )
     section(page, "Headline: all of it, but for the requests of the chosen team, route and model", *_headline())
-    section(page, "Requests", *_requests())
+    section(page, "What it adds, and what goes through it", *_requests())
     section(page, "Ledger and configuration", *_state())
     section(page, "Processes", *_processes())
     return page
@@ -51,7 +52,7 @@ def _headline() -> list[Panel]:
     reload = "min(gateway_config_last_reload_successful)"
     return [
         number(
-            About("Requests", "Finished a second, now.", PER_SECOND, 3, 4),
+            About("Requests per second", "Finished, now.", PER_SECOND, 3, 4),
             Query(f"sum({per_second('gateway_requests_total', ALL)})"),
         ),
         number(
@@ -71,7 +72,7 @@ def _headline() -> list[Panel]:
             Query(quantile_over_range(0.99, OVERHEAD)),
         ),
         number(
-            About("In flight", "Attempts under way now. By model.", PLAIN, 3, 4, ((None, BLUE),), 0),
+            About("In flight now", "Attempts under way. By model.", PLAIN, 3, 4, ((None, BLUE),), 0),
             Query('sum(gateway_requests_in_flight{model=~"$model"})'),
         ),
         number(
@@ -118,6 +119,14 @@ def _requests() -> list[Panel]:
             Query(quantile(0.5, OVERHEAD), "50%"),
             Query(quantile(0.95, OVERHEAD), "95%"),
             Query(quantile(0.99, OVERHEAD), "99%"),
+        ),
+        trend(
+            About(
+                "Duration, 95% by route",
+                "From a request's arrival to the end of its answer; 95% were sooner. Of all teams.",
+                *(SECONDS, 8),
+            ),
+            Query(quantile(0.95, "gateway_request_duration_seconds", WHERE, "le, route"), "{{route}}"),
         ),
         trend(
             About("Requests by outcome", "Finished requests a second.", PER_SECOND, 8),

@@ -1,4 +1,4 @@
-"""The checked-in dashboards as tests and pictures see them: panels, their queries, and what Grafana puts in for `$...`."""
+"""The checked-in dashboards as tests and pictures see them: panels, and their queries with the variables filled in."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ DIRECT = "direct"
 
 OUTCOMES = ("ok", "client_error", "rejected", "upstream_error", "cancelled")
 REJECTIONS = ("auth", "rate_limit", "budget", "overload", "invalid", "not_found")
-PURPOSES = ("answer", "retry")
+PURPOSES = ("answer", "retry", "hedge")
 RESULTS = ("ok", "relayed", "cancelled", *Kind)
 TOKEN_TYPES = ("input", "cached_input", "cache_write", "output", "reasoning")
 RELOAD_RESULTS = ("ok", "rejected")
@@ -145,6 +145,9 @@ def initial_series(sets: LabelSets) -> dict[str, dict[Labels, None]]:
         add(families.ATTEMPTS, model, provider, RESULTS)
     for model_name, endpoint in sets.replicas:
         add(families.BREAKER, [model_name], [endpoint])
+    for route_name, task, team in itertools.islice(_refused(sets), MOST_COMBINATIONS):
+        add(families.REQUESTS, [route_name], [task], [NONE], [NONE], [team], ("rejected", "upstream_error"))
+        add(families.DURATION, [route_name], [NONE], ("false", "true"))
     for pair, task, team in itertools.islice(_combinations(sets), MOST_COMBINATIONS):
         place = ([pair.route], [task])
         add(families.REQUESTS, *place, [pair.model], [pair.provider], [team], OUTCOMES)
@@ -153,6 +156,14 @@ def initial_series(sets: LabelSets) -> dict[str, dict[Labels, None]]:
         for family in (families.BASELINE, families.SAVINGS, families.EXTRA):
             add(family, *place, [team])
     return found
+
+
+def _refused(sets: LabelSets) -> Iterator[tuple[str, str, str]]:
+    """Route, task and team of requests that no model was tried for: before their task, their route or a model was found."""
+    teams = [NONE, *sorted(sets.teams)]
+    found = {(pair.route, task): None for pair in sets.pairs for task in pair.tasks}
+    places = itertools.chain([(NONE, NONE)], ((NONE, task) for task in sorted(sets.tasks)), found)
+    return ((*place, team) for place in places for team in teams)
 
 
 def _combinations(sets: LabelSets) -> Iterator[tuple[Pair, str, str]]:

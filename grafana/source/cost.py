@@ -30,18 +30,20 @@ from grafana.source.queries import (
     ALL,
     BASELINE,
     CAPACITY,
-    CHARGED,
     COST,
-    HARDWARE,
     NET,
     PLACE,
     WHOLE_BASELINE,
-    WHOLE_HARDWARE,
+    charged,
+    hardware,
+    hours,
     over_range,
     per_second,
 )
 
 HOURLY_BASELINE = "all:gateway_baseline_cost_usd_per_hour:rate5m"
+MODEL = 'model=~"$model"'
+HARDWARE, CHARGED = hardware(MODEL), charged(MODEL)
 SIGN = ((None, RED), (0, GREEN))  # a saving, or a loss
 
 
@@ -100,11 +102,11 @@ def _headline() -> list[Panel]:
         number(
             About(
                 "Hardware",
-                "What the machines of self-hosted models cost in the hours that were seen, busy or idle. Whole "
-                "gateway.",
+                "What the machines of self-hosted models cost, busy or idle, from the first time they were seen "
+                "within the range to the last. Whole gateway.",
                 *(USD, 3, 4),
             ),
-            Query(f"sum({WHOLE_HARDWARE})"),
+            Query(f"sum({hardware()})"),
         ),
         number(
             About(
@@ -113,10 +115,7 @@ def _headline() -> list[Panel]:
                 "speed: then the rate in routes.yaml is set too low. Whole gateway.",
                 *(USD, 3, 4, ((None, BLUE), (0, ORANGE))),
             ),
-            Query(
-                f"sum({WHOLE_HARDWARE}) - sum(sum by (model) ({over_range('gateway_cost_usd_total')}) "
-                f"and on (model) count_over_time({CAPACITY}[$__range]))"
-            ),
+            Query(f"sum({hardware()}) - sum({charged()})"),
         ),
         number(
             About(
@@ -203,21 +202,21 @@ def _hardware() -> list[Panel]:
         rows(
             About(
                 "Machines over the range",
-                "Hours are those in which the gateway said what the machines cost.",
+                "Hours: from the first time that the gateway said what a machine costs to the last, within the range.",
                 *(PLAIN, 24, 5),
             ),
             {"model": "Model"},
             {
-                "Hardware": Column(f"sum by (model) ({HARDWARE})", USD),
+                "Hardware": Column(HARDWARE, USD),
                 "Charged to requests": Column(CHARGED, USD),
-                "Idle": Column(f"sum by (model) ({HARDWARE}) - ({CHARGED})", USD),
+                "Idle": Column(f"{HARDWARE} - ({CHARGED})", USD),
                 "Utilisation": Column(
-                    f"({CHARGED}) / sum by (model) ({HARDWARE})",
+                    f"({CHARGED}) / {HARDWARE}",
                     RATIO,
                     ((None, ORANGE), (0.3, YELLOW), (0.6, GREEN)),
                 ),
                 "Hours": Column(
-                    f'count_over_time({CAPACITY}{{model=~"$model"}}[$__range:$__interval]) * $__interval_ms / 3600000',
+                    hours(MODEL),
                     HOURS,
                 ),
             },

@@ -19,22 +19,32 @@ def per_second(metric: str, where: str = "") -> str:
 COST = over_range("gateway_cost_usd_total", PLACE)
 BASELINE = over_range("gateway_baseline_cost_usd_total", PLACE)
 
-# Hours that were seen, not hours of the range: a gateway that began at noon owes nothing for the morning.
-HARDWARE = f'sum_over_time({CAPACITY}{{model=~"$model"}}[$__range:$__interval]) * $__interval_ms / 3600000'
-CHARGED = (
-    "sum by (model) (" + over_range("gateway_cost_usd_total", 'model=~"$model"') + ") "
-    f"and on (model) count_over_time({CAPACITY}[$__range])"
-)
+
+def hours(where: str = "") -> str:
+    """From the first sight of a machine within the range to the last: it costs money while nobody looks, too."""
+    seen = f"timestamp(gateway_capacity_usd_per_hour{{{where}}})[$__range:$__interval]"
+    first, last = f"min by (model) (min_over_time({seen}))", f"max by (model) (max_over_time({seen}))"
+    return f"({last} - {first}) / 3600"
+
+
+def hardware(where: str = "") -> str:
+    """What machines cost in those hours; all replicas of the gateway say the same rate."""
+    rate = f"max by (model) (avg_over_time(gateway_capacity_usd_per_hour{{{where}}}[$__range]))"
+    return f"({rate} * ({hours(where)}))"
+
+
+MACHINES = f"count_over_time({CAPACITY}[$__range])"  # models that have some
+
+
+def charged(where: str = "") -> str:
+    """What requests were charged of it, by model."""
+    return f"(sum by (model) ({over_range('gateway_cost_usd_total', where)}) and on (model) {MACHINES})"
+
 
 # What really went out: hours of machines, and of everything else what was charged. For the whole gateway.
-WHOLE_HARDWARE = f"sum_over_time({CAPACITY}[$__range:$__interval]) * $__interval_ms / 3600000"
 WHOLE_BASELINE = over_range("gateway_baseline_cost_usd_total")
-WHOLE_PAID = (
-    "(sum by (model, provider) ("
-    + over_range("gateway_cost_usd_total")
-    + f") unless on (model) count_over_time({CAPACITY}[$__range]))"
-)
-NET = f"sum(sum by (route) ({WHOLE_BASELINE}) or -{WHOLE_PAID} or -({WHOLE_HARDWARE}))"
+WHOLE_PAID = f"(sum by (model, provider) ({over_range('gateway_cost_usd_total')}) unless on (model) {MACHINES})"
+NET = f"sum(sum by (route) ({WHOLE_BASELINE}) or -{WHOLE_PAID} or -{hardware()})"
 
 
 def quantile(q: float, metric: str, where: str = "", by: str = "le") -> str:

@@ -118,8 +118,7 @@ def _moves(route: Route, models: Mapping[str, Model]) -> Iterator[tuple[str, str
 
 def initial_series(sets: LabelSets) -> dict[str, dict[Labels, None]]:
     """Family name -> the label values that are shown from the start, at 0: `increase()` misses what begins above it."""
-    fallbacks = itertools.islice(itertools.product(sets.moves, Kind), MOST_COMBINATIONS)
-    found: dict[str, dict[Labels, None]] = {families.FALLBACKS.name: {(*move, kind): None for move, kind in fallbacks}}
+    found: dict[str, dict[Labels, None]] = {}
 
     def add(family: Family, *values: Iterable[str]) -> None:
         found.setdefault(family.name, {}).update(dict.fromkeys(itertools.product(*values)))
@@ -128,12 +127,8 @@ def initial_series(sets: LabelSets) -> dict[str, dict[Labels, None]]:
     add(families.RELOADS, RELOAD_RESULTS)
     for family in (families.OVERHEAD, families.LEDGER_DEPTH, families.LEDGER_FAILURES, families.LEDGER_DROPPED):
         add(family)
-    for name, budget in itertools.islice(sets.budgets.items(), MOST_COMBINATIONS):
-        add(families.BUDGET_REJECTIONS, [name])
-        add(families.BUDGET_OVERRUN, [name])
-        if not budget.per:
-            add(families.BUDGET_SETTLED, [name], [ALL])
-            add(families.BUDGET_RESERVED, [name], [ALL])
+    for family, labels in itertools.chain(_fallbacks(sets), _budgets(sets)):
+        found.setdefault(family.name, {})[labels] = None
     for pair in sets.pairs[:MOST_COMBINATIONS]:
         route, model, provider = [pair.route], [pair.model], [pair.provider]
         add(families.DURATION, route, model, ("false", "true"))
@@ -158,8 +153,22 @@ def initial_series(sets: LabelSets) -> dict[str, dict[Labels, None]]:
     return found
 
 
+def _fallbacks(sets: LabelSets) -> Iterator[tuple[Family, Labels]]:
+    moves = itertools.islice(itertools.product(sets.moves, Kind), MOST_COMBINATIONS)
+    return ((families.FALLBACKS, (*move, kind)) for move, kind in moves)
+
+
+def _budgets(sets: LabelSets) -> Iterator[tuple[Family, Labels]]:
+    for name, budget in itertools.islice(sets.budgets.items(), MOST_COMBINATIONS):
+        yield families.BUDGET_REJECTIONS, (name,)
+        yield families.BUDGET_OVERRUN, (name,)
+        if not budget.per:
+            yield families.BUDGET_SETTLED, (name, ALL)
+            yield families.BUDGET_RESERVED, (name, ALL)
+
+
 def _refused(sets: LabelSets) -> Iterator[tuple[str, str, str]]:
-    """Route, task and team of requests that no model was tried for: before their task, their route or a model was found."""
+    """Route, task and team of requests that no model was tried for, some not even a route found."""
     teams = [NONE, *sorted(sets.teams)]
     found = {(pair.route, task): None for pair in sets.pairs for task in pair.tasks}
     places = itertools.chain([(NONE, NONE)], ((NONE, task) for task in sorted(sets.tasks)), found)

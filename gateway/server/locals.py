@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import Mapping
 from typing import TypedDict
 
@@ -54,8 +55,10 @@ class LocalModels:
             await self._servers.pop(key).stop()
 
     def pids(self) -> dict[str, int]:
-        """`model PROVIDER` -> its process, of those that run."""
-        return {f"model {self._names[key]}": server.pid for key, server in self._servers.items() if server.pid}
+        """`gateway`: this process, which owns them. `model PROVIDER`: those that run."""
+        return {"gateway": os.getpid()} | {
+            f"model {self._names[key]}": server.pid for key, server in self._servers.items() if server.pid
+        }
 
     async def close(self) -> None:
         """Stops what is left."""

@@ -70,13 +70,7 @@ async def serve_single(options: Options, config: Config, lines: Log, sockets: So
     front = listener(PublicApp(gateway, keyring, options.max_body), drain_timeout=options.drain_timeout, limits=limits)
     reach = Reach(lambda: gateway.runtime.config, load_again, health, lambda: None)
     admin = admin_routes(os.environ.get(TOKEN, ""), reach)
-    operations = ops_app(
-        observer.metrics,
-        not_ready=lambda: "draining" if draining else "",
-        pids=lambda: {"gateway": os.getpid(), **models.pids()},
-        admin=admin,
-    )
-    back = listener(operations, drain_timeout=1)
+    back = listener(ops_app(observer.metrics, lambda: "draining" * draining, models.pids, admin), drain_timeout=1)
     serving = asyncio.create_task(front.serve(sockets=[sockets.public]))
     operating = asyncio.create_task(back.serve(sockets=[sockets.ops]))
     upkeep = [

@@ -159,7 +159,7 @@ class Supervisor:
 
     def _pids(self) -> dict[str, int]:
         workers = {f"worker {number}": process.pid for number, process in sorted(self._processes.items())}
-        return {"gateway": os.getpid(), **workers, **self._models.pids()}
+        return {**self._models.pids(), **workers}
 
     async def _keep_alive(self, number: int) -> None:
         while not self._draining:

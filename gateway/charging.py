@@ -72,7 +72,8 @@ class Charging:
 
     def _left(self, touches: Sequence[Touch]) -> int:
         """What remains in the tightest of the budgets, nano-USD."""
-        return min(touch.budget.limit_nano - sum(self._spending.balance(touch.account)) for touch in touches)
+        gone = self._spending.gone
+        return min([touch.budget.limit_nano - gone(touch.account) for touch in touches])
 
 
 def _refused(short: Short) -> Refused:

@@ -13,8 +13,7 @@ import mmap
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from gateway.core import limits
@@ -28,6 +27,10 @@ _TRIES = 32  # places in which a quota's meter may stand
 _NUMBER = 8  # bytes
 _KNOWN = 4 * METERS  # quotas whose key is remembered
 _NOBODY = bytes(_KEY)
+_HEADERS = {
+    kind: tuple(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset"))
+    for kind in ("requests", "tokens")
+}
 
 
 def memory(processes: int) -> int:
@@ -62,7 +65,7 @@ class Rates:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`descriptor`: of `memory(processes)`, where other processes count too; `process`: which one this is."""
-        self._shared = descriptor
+        self._lock = _Lock(descriptor)
         self._process = process
         self._clock = clock
         size = limits.size_of(processes)
@@ -72,7 +75,7 @@ class Rates:
         self._keys = view[: METERS * _KEY]
         numbers = view[METERS * _KEY :].cast("q")
         self._meter: Callable[[int], Meter] = lambda at: numbers[at * size : (at + 1) * size]
-        self._known: dict[tuple[str, str, str], bytes] = {}
+        self._known: dict[tuple[str, str, str], tuple[bytes, int]] = {}
         self._forget_the_dead()
 
     def enter(self, quotas: Sequence[Quota], tokens: int) -> Passed:
@@ -80,11 +83,13 @@ class Rates:
 
         Raises RequestError 429 `rate_limit_exceeded`.
         """
-        with self._locked():
+        refused = []
+        with self._lock:
             now = self._clock()
-            meters = tuple((quota, self._of(quota, now)) for quota in quotas)
-            refusals = [limits.refused(meter, quota, tokens, now) for quota, meter in meters]
-            refused = [each for each in refusals if each is not None]
+            meters = tuple([(quota, self._of(quota, now)) for quota in quotas])
+            for quota, meter in meters:
+                if refusal := limits.refused(meter, quota, tokens, now):
+                    refused.append(refusal)
             if not refused:
                 for _, meter in meters:
                     limits.enter(meter, self._process, tokens, now)
@@ -95,44 +100,34 @@ class Rates:
 
     def leave(self, passed: Passed, billed: int) -> None:
         """`billed`: tokens of input and output of all its attempts."""
-        with self._locked():
+        with self._lock:
             times = (passed.came, self._clock())
             for _, meter in passed.meters:
                 limits.leave(meter, self._process, passed.tokens, billed, times)
 
     def usage(self, quota: Quota) -> limits.Usage:
-        with self._locked():
+        with self._lock:
             now = self._clock()
             return limits.usage(self._of(quota, now), now)
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Nobody else changes a meter meanwhile. A process that dies gives its lock back."""
-        if self._shared is None:
-            yield
-            return
-        fcntl.lockf(self._shared, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._shared, fcntl.LOCK_UN)
-
     def _of(self, quota: Quota, now: float) -> Meter:
         """The meter of a quota; that of its limit's `other` scope where the table has no room."""
+        key, first = self._key(quota.limit, quota.scope)
+        if self._map[first * _KEY : (first + 1) * _KEY] == key:  # nearly always
+            return self._meter(first)
         at = self._place(quota.limit, quota.scope, now)
         if at is None:
             at = self._place(quota.limit, OTHER, now)
         if at is None:  # not even that: the first place is shared with a stranger, which is too strict for both
-            at = _first(self._key(quota.limit, OTHER))
+            _, at = self._key(quota.limit, OTHER)
         return self._meter(at)
 
     def _place(self, limit: Limit, scope: str, now: float) -> int | None:
-        key = self._key(limit, scope)
-        first = _first(key)
+        key, first = self._key(limit, scope)
         free: int | None = None
         for step in range(_TRIES):
             at = (first + step) % METERS
-            found = self._keys[at * _KEY : (at + 1) * _KEY]
+            found = self._map[at * _KEY : (at + 1) * _KEY]
             if found == key:
                 return at
             if found == _NOBODY:
@@ -144,35 +139,52 @@ class Rates:
             self._keys[free * _KEY : (free + 1) * _KEY] = key
         return free
 
-    def _key(self, limit: Limit, scope: str) -> bytes:
+    def _key(self, limit: Limit, scope: str) -> tuple[bytes, int]:
+        """By what its meter is known, and the first place in which that may stand."""
         name = (limit.name, limit.per, scope)
-        key = self._known.get(name)
-        if key is None:
+        known = self._known.get(name)
+        if known is None:
             if len(self._known) >= _KNOWN:
                 self._known.clear()
             key = hashlib.blake2b("\0".join(name).encode(errors="surrogatepass"), digest_size=_KEY).digest()
-            self._known[name] = key
-        return key
+            known = self._known[name] = (key, int.from_bytes(key[:8], "little") % METERS)
+        return known
 
     def _forget_the_dead(self) -> None:
         """The process that had this one's number before is gone, and its requests with it."""
-        with self._locked():
+        with self._lock:
             for at in range(METERS):
                 if self._keys[at * _KEY : (at + 1) * _KEY] != _NOBODY:
                     limits.gone(self._meter(at), self._process)
 
 
-def _first(key: bytes) -> int:
-    return int.from_bytes(key[:8], "little") % METERS
+class _Lock:
+    """While it is held nobody else changes a meter. A process that dies gives it back. It is taken twice for each
+    request, which is why it is no `contextmanager`.
+    """
+
+    __slots__ = ("_shared",)
+
+    def __init__(self, shared: int | None) -> None:
+        self._shared = shared
+
+    def __enter__(self) -> None:
+        if self._shared is not None:
+            fcntl.lockf(self._shared, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        if self._shared is not None:
+            fcntl.lockf(self._shared, fcntl.LOCK_UN)
 
 
 def _told(meters: Sequence[tuple[Quota, Meter]], now: float) -> dict[str, str]:
     """`x-ratelimit-*` (contract section 1): of the quotas that apply, those with the least left."""
     headers = {}
-    for kind, standing in limits.tightest([limits.standings(meter, each.limit, now) for each, meter in meters]).items():
-        headers[f"x-ratelimit-limit-{kind}"] = str(standing.limit)
-        headers[f"x-ratelimit-remaining-{kind}"] = str(standing.remaining)
-        headers[f"x-ratelimit-reset-{kind}"] = limits.clock(standing.reset)
+    for kind, standing in limits.standings(meters, now).items():
+        limit, remaining, reset = _HEADERS[kind]
+        headers[limit] = str(standing.limit)
+        headers[remaining] = str(standing.remaining)
+        headers[reset] = limits.clock(standing.reset)
     return headers
 
 

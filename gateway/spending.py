@@ -102,8 +102,13 @@ class Spending:
 
     def balance(self, account: Account) -> Balance:
         """As far as this process knows; nothing of an account that `know` was not asked for."""
-        purse = self._purses.get(self._aliases.get(account, account))
+        purse = self._purses.get(self._aliases.get(account, account) if self._aliases else account)
         return Balance() if purse is None else purse.balance()
+
+    def gone(self, account: Account) -> int:
+        """What is settled and held of it, nano-USD; as far as `balance` knows."""
+        purse = self._purses.get(self._aliases.get(account, account) if self._aliases else account)
+        return 0 if purse is None else purse.gone()
 
     async def know(self, touches: Iterable[Touch]) -> bool:
         """Returns when the balances are known, at most `LOOK` seconds old; True where the store had to be asked.

@@ -28,6 +28,7 @@ PYTHON, GATEWAY = sys.executable, str(Path(sys.executable).parent / "gateway")
 TICK = os.sysconf("SC_CLK_TCK")
 PINNED = bool(shutil.which("taskset")) and (os.cpu_count() or 1) >= 2
 ROUNDS, WRK_SECONDS, STREAMS, EVENTS = 3, 3, 60, 500
+GUARD_ROUNDS, GUARD_SECONDS = 7, 2
 
 NGINX = """
 worker_processes 1; daemon off; pid {dir}/nginx.pid; error_log {dir}/error.log;
@@ -55,8 +56,18 @@ routes:
   - {{name: coding, match: {{task: coding}}, use: [large], fallback: [small]}}
   - {{name: support, match: {{task: support}}, use: [small], order: cheapest, fallback: [large]}}
   - {{name: default, match: {{model: [auto, "gpt-*"]}}, use: [small], fallback: [large], baseline: large}}
+"""
+KEYS = """
 keys:
-  - {{name: bench, value: "{key}", team: bench}}
+  - {{name: bench, value: "{key}", team: bench{guarded}}}
+"""
+GUARDED = ", limits: {requests_per_minute: 1000000, tokens_per_minute: 1000000000, max_in_flight: 1000}"
+BUDGETS = """
+limits:
+  - {requests_per_minute: 1000000}
+budgets:
+  - {name: company, limit_usd: 1000000}
+  - {name: teams, per: team, limit_usd: 100000}
 """
 
 
@@ -201,17 +212,41 @@ def measure(targets: Sequence[Target], script: Path) -> None:
         target.figures["RSS MB loaded"] = rss_mb(target.pid)  # after well over 20,000 requests
 
 
+def guards(targets: Sequence[Target], script: Path) -> dict[str, float]:
+    """What a key, limits and two budgets add to a request, CPU us: the median of pairs of runs, one after the other."""
+    say("key, limits and two budgets")
+    added = []
+    for target in targets:
+        wrk(target.port, script, 1)  # warm
+    for number in range(GUARD_ROUNDS):
+        for target in targets if number % 2 else targets[::-1]:
+            before = cpu_seconds(target.pid)
+            count, _ = wrk(target.port, script, GUARD_SECONDS)
+            target.add("CPU us/request", 1e6 * (cpu_seconds(target.pid) - before) / count)
+        added.append(targets[1].samples["CPU us/request"][-1] - targets[0].samples["CPU us/request"][-1])
+    without, guarded = (target.settle()["CPU us/request"] for target in targets)
+    return {"without": without, "with": guarded, "added": statistics.median(added), "ratio": guarded / without}
+
+
 def say(text: str) -> None:
     print(f"· {text}", file=sys.stderr, flush=True)
 
 
-def bench(directory: Path) -> dict[str, dict[str, float]]:
-    upstream, nginx, gateway, ops = (free_port() for _ in range(4))
+def serve(stack: contextlib.ExitStack, directory: Path, routes: str) -> tuple[int, int, float]:
+    """Starts a gateway: its port, its pid, and the seconds until it answered."""
+    directory.mkdir()
+    (directory / "routes.yaml").write_text(routes)
+    port, log = free_port(), directory / "log"
+    command = [GATEWAY, "serve", "--config", str(directory / "routes.yaml"), "--drain-delay", "10ms"]
+    command += ["--listen", f"127.0.0.1:{port}", "--ops-listen", f"127.0.0.1:{free_port()}"]
+    pid = stack.enter_context(running(on_core(0, command), log))
+    return port, pid, until_first_answer(port, log)
+
+
+def bench(directory: Path) -> dict[str, Any]:
+    upstream, nginx = free_port(), free_port()
     (directory / "nginx.conf").write_text(NGINX.format(dir=directory, upstream=upstream, port=nginx))
-    (directory / "routes.yaml").write_text(ROUTES.format(upstream=upstream, key=KEY))
-    log = directory / "log"
-    serve = [GATEWAY, "serve", "--config", str(directory / "routes.yaml"), "--drain-delay", "10ms"]
-    serve += ["--listen", f"127.0.0.1:{gateway}", "--ops-listen", f"127.0.0.1:{ops}"]
+    log, script = directory / "log", wrk_script(directory)
     with contextlib.ExitStack() as stack:
         direct_pid = stack.enter_context(
             running(on_core(1, [PYTHON, str(LIB / "static_upstream.py"), str(upstream)]), log)
@@ -220,10 +255,17 @@ def bench(directory: Path) -> dict[str, dict[str, float]]:
         proxy = on_core(0, ["nginx", "-c", str(directory / "nginx.conf"), "-e", str(directory / "error.log")])
         pid = stack.enter_context(running(proxy, log))
         targets.append(Target("nginx", nginx, pid, until_first_answer(nginx, log)))
-        pid = stack.enter_context(running(on_core(0, serve), log))
-        targets.append(Target("gateway", gateway, pid, until_first_answer(gateway, log)))
-        measure(targets, wrk_script(directory))
-        return {target.name: target.settle() for target in targets}
+        routes = ROUTES.format(upstream=upstream)
+        keyed = routes + KEYS.format(key=KEY, guarded="")
+        targets.append(Target("gateway", *serve(stack, directory / "gateway", keyed)))
+        measure(targets, script)
+        guarded = routes + KEYS.format(key=KEY, guarded=GUARDED) + BUDGETS
+        pair = [
+            Target("without", *serve(stack, directory / "without", routes)),
+            Target("with", *serve(stack, directory / "with", guarded)),
+        ]
+        found = derive({target.name: target.settle() for target in targets})
+        return {**found, "guards": guards(pair, script)}
 
 
 def derive(results: dict[str, dict[str, float]]) -> dict[str, Any]:
@@ -246,6 +288,8 @@ def table(found: dict[str, Any]) -> None:
         row = "".join(f"{'-' if cell is None else f'{cell:,.2f}':>12}" for cell in cells)
         ratio = found["gateway_to_nginx"].get(name)
         print(f"{name:18}{row}{'-' if ratio is None else f'{ratio:.2f}':>16}")
+    told = "  ".join(f"{name} {figure:,.2f}" for name, figure in found["guards"].items())
+    print(f"\nKey, limits and two budgets, CPU us/request: {told}")
     print(
         "\nOne worker each, loopback, c=32; "
         + ("pinned to cores." if PINNED else "NOT pinned: no taskset or one core.")
@@ -257,7 +301,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="figures for programs")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        found = derive(bench(Path(directory)))
+        found = bench(Path(directory))
     if given.json:
         print(json.dumps(found, indent=2))
     else:

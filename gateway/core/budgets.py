@@ -98,8 +98,12 @@ class Budget(NamedTuple):
 
     def action(self, settled_nano: int) -> Action:
         """What the highest threshold that was reached asks for; the strictest of those reached."""
-        reached = [each.action for each in self.at if settled_nano * 100 >= each.percent * self.limit_nano]
-        return max(reached, default=Action.ALLOW)
+        strictest = Action.ALLOW
+        for percent, action in self.at:
+            if settled_nano * 100 < percent * self.limit_nano:
+                break
+            strictest = max(strictest, action)
+        return strictest
 
 
 class Account(NamedTuple):
@@ -131,15 +135,21 @@ class Periods:
     __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[Window, float, float, str]] = {}  # by budget: its window, start, end, name
+        self._known: dict[
+            str, tuple[Budget, float, Touch]
+        ] = {}  # by name: the budget, its start, a touch without `per`
 
     def touch(self, budget: Budget, scope: str, now: float) -> Touch:
         """`scope`: what the account's `per` is worth; any text where the budget has no `per`."""
         known = self._known.get(budget.name)
-        if known is None or not known[1] <= now < known[2] or known[0] != budget.window:
+        if known is None or not known[1] <= now < known[2].ends or known[0] != budget:
             start, end = budget.window.bounds(now)
-            known = self._known[budget.name] = (budget.window, start, end, budget.window.name(start))
-        return Touch(budget, Account(budget.name, f"{budget.per} {scope}" if budget.per else ALL, known[3]), known[2])
+            account = Account(budget.name, ALL, budget.window.name(start))
+            known = self._known[budget.name] = (budget, start, Touch(budget, account, end))
+        touch = known[2]
+        if not budget.per:
+            return touch
+        return Touch(budget, Account(budget.name, f"{budget.per} {scope}", touch.account.window), touch.ends)
 
 
 class Touched(NamedTuple):
@@ -152,7 +162,7 @@ class Touched(NamedTuple):
 
     def by(self, route: str, model: Model) -> tuple[Touch, ...]:
         """The accounts that an attempt on `model` is charged to."""
-        found = tuple(touch for touch in self.of_request if counts(touch.budget, model))
+        found = tuple([touch for touch in self.of_request if counts(touch.budget, model)])
         if not self.of_target or self.periods is None:
             return found
         scopes = {"route": route, "model": model.name, "provider": model.provider}
@@ -178,9 +188,12 @@ NO_VERDICT = Verdict()
 
 def verdict(touches: Iterable[Touch], balances: Callable[[Account], Balance]) -> Verdict:
     """The strictest of what the touched budgets ask for, by settled spend."""
-    strictest = Verdict()
+    strictest = NO_VERDICT
     for touch in touches:
-        action = touch.budget.action(balances(touch.account).settled)
+        budget, settled = touch.budget, balances(touch.account).settled
+        if settled * 100 < budget.at[0].percent * budget.limit_nano:  # nothing is reached: nearly always
+            continue
+        action = budget.action(settled)
         if action > strictest.action:
             strictest = Verdict(action, touch)
     return strictest
@@ -200,7 +213,12 @@ class BudgetIndex:
         if not found:
             return NOTHING_TOUCHED
         touch = self._periods.touch
-        known = [budget for budget in found if budget.per in OF_THE_REQUEST]
-        of_request = tuple(touch(budget, scope_of(budget.per, call, task, principal), now) for budget in known)
-        rest = () if len(known) == len(found) else tuple(each for each in found if each.per not in OF_THE_REQUEST)
-        return Touched(of_request, rest, now, self._periods)
+        of_request: list[Touch] = []
+        rest: list[Budget] = []
+        for budget in found:
+            per = budget.per
+            if per in OF_THE_REQUEST:
+                of_request.append(touch(budget, scope_of(per, call, task, principal) if per else ALL, now))
+            else:
+                rest.append(budget)
+        return Touched(tuple(of_request), tuple(rest), now, self._periods)

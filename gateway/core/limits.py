@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
 from gateway.core.call import Call, Principal
@@ -25,6 +26,8 @@ _NOW, _REQUESTS, _TOKENS = 0, 1, 2  # the second it was last brought up to, and 
 _BY_SECOND = 3
 _TOKENS_BY_SECOND = _BY_SECOND + _BUCKETS
 _IN_FLIGHT = _TOKENS_BY_SECOND + _BUCKETS  # one number for each process
+
+_LEFT = itemgetter(0)
 
 Meter: TypeAlias = "list[int] | memoryview[int]"
 
@@ -87,25 +90,25 @@ def touched(index: GuardIndex[Limit], call: Call, task: Task, principal: Princip
 def usage(meter: Meter, now: float) -> Usage:
     """`now`: seconds on a clock that all who share the meter read."""
     _roll(meter, int(now))
-    return Usage(meter[_REQUESTS], meter[_TOKENS], sum(meter[_IN_FLIGHT:]))
+    return Usage(meter[_REQUESTS], meter[_TOKENS], _in_flight(meter))
 
 
 def refused(meter: Meter, quota: Quota, tokens: int, now: float) -> Refusal | None:
     """Whether one more request of `tokens` of input has room."""
     limit = quota.limit
-    used = usage(meter, now)
+    _roll(meter, int(now))
     most = limit.requests_per_minute
-    if most is not None and used.requests + 1 > most:
-        seconds = _until(meter, _BY_SECOND, used.requests + 1 - most, now)
+    if most is not None and (used := meter[_REQUESTS]) + 1 > most:
+        seconds = _until(meter, _BY_SECOND, used + 1 - most, now)
         return Refusal(quota, f"{most} requests a minute", seconds)
     most = limit.tokens_per_minute
-    if most is not None and used.tokens + tokens > most:
+    if most is not None and (used := meter[_TOKENS]) + tokens > most:
         why = f"{most} tokens a minute"
         if tokens > most:
             return Refusal(quota, f"{why}, and this request alone has about {tokens}", 0)
-        return Refusal(quota, why, _until(meter, _TOKENS_BY_SECOND, used.tokens + tokens - most, now))
+        return Refusal(quota, why, _until(meter, _TOKENS_BY_SECOND, used + tokens - most, now))
     most = limit.max_in_flight
-    if most is not None and used.in_flight >= most:
+    if most is not None and _in_flight(meter) >= most:
         return Refusal(quota, f"{most} requests in flight", 1)
     return None
 
@@ -114,7 +117,11 @@ def enter(meter: Meter, process: int, tokens: int, now: float) -> None:
     """Counts a request that was let in."""
     second = int(now)
     _roll(meter, second)
-    _add(meter, second, 1, tokens)
+    at = second % _BUCKETS
+    meter[_BY_SECOND + at] += 1
+    meter[_REQUESTS] += 1
+    meter[_TOKENS_BY_SECOND + at] += tokens
+    meter[_TOKENS] += tokens
     meter[_IN_FLIGHT + process] += 1
 
 
@@ -123,11 +130,13 @@ def leave(meter: Meter, process: int, counted: int, billed: int, times: tuple[fl
 
     `times`: when it came, and now.
     """
-    came, second = map(int, times)
+    came, second = int(times[0]), int(times[1])
     _roll(meter, second)
-    if second - came < _BUCKETS:  # otherwise it has left the window
-        _add(meter, came, 0, -counted)
-    _add(meter, second, 0, billed)
+    if second - came >= _BUCKETS:  # it has left the window
+        counted = 0
+    meter[_TOKENS_BY_SECOND + came % _BUCKETS] -= counted
+    meter[_TOKENS_BY_SECOND + second % _BUCKETS] += billed
+    meter[_TOKENS] += billed - counted
     meter[_IN_FLIGHT + process] = max(0, meter[_IN_FLIGHT + process] - 1)
 
 
@@ -142,42 +151,28 @@ def idle(meter: Meter, now: float) -> bool:
     return not any(used)
 
 
-def standings(meter: Meter, limit: Limit, now: float) -> dict[str, Standing]:
-    """By `requests` and `tokens`, where they are limited."""
-    used = usage(meter, now)
+def standings(meters: Sequence[tuple[Quota, Meter]], now: float) -> dict[str, Standing]:
+    """By `requests` and `tokens`, where they are limited; of several quotas, the one with the least left."""
+    requests: list[tuple[int, int, Meter]] = []  # left, limit
+    tokens: list[tuple[int, int, Meter]] = []
+    for (limit, _), meter in meters:
+        _roll(meter, int(now))
+        if (most := limit.requests_per_minute) is not None:
+            requests.append((most - meter[_REQUESTS], most, meter))
+        if (most := limit.tokens_per_minute) is not None:
+            tokens.append((most - meter[_TOKENS], most, meter))
     found = {}
-    for kind, most, spent, start in (
-        ("requests", limit.requests_per_minute, used.requests, _BY_SECOND),
-        ("tokens", limit.tokens_per_minute, used.tokens, _TOKENS_BY_SECOND),
-    ):
-        if most is not None:
-            reset = _until(meter, start, spent, now) if spent > 0 else 0
-            found[kind] = Standing(most, max(0, most - spent), reset)
+    for kind, known, start in (("requests", requests, _BY_SECOND), ("tokens", tokens, _TOKENS_BY_SECOND)):
+        if known:
+            left, most, meter = min(known, key=_LEFT) if len(known) > 1 else known[0]
+            found[kind] = Standing(most, max(0, left), _reset(meter, start, now) if left < most else 0)
     return found
-
-
-def tightest(found: Sequence[dict[str, Standing]]) -> dict[str, Standing]:
-    """Of several quotas, for each kind the one with the least left."""
-    best: dict[str, Standing] = {}
-    for each in found:
-        for kind, standing in each.items():
-            if kind not in best or standing.remaining < best[kind].remaining:
-                best[kind] = standing
-    return best
 
 
 def clock(seconds: int) -> str:
     """As OpenAI writes the time until a reset: `6m0s`, `1s`."""
     minutes, rest = divmod(seconds, 60)
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
-
-
-def _add(meter: Meter, second: int, requests: int, tokens: int) -> None:
-    at = second % _BUCKETS
-    meter[_BY_SECOND + at] += requests
-    meter[_REQUESTS] += requests
-    meter[_TOKENS_BY_SECOND + at] += tokens
-    meter[_TOKENS] += tokens
 
 
 def _roll(meter: Meter, second: int) -> None:
@@ -199,5 +194,23 @@ def _until(meter: Meter, start: int, excess: int, now: float) -> int:
     for age in range(SECONDS, -1, -1):
         excess -= meter[start + (second - age) % _BUCKETS]
         if excess <= 0:
-            return max(1, math.ceil(second - age + _BUCKETS - now))
+            return _left_in(second - age, now)
     return SECONDS
+
+
+def _reset(meter: Meter, start: int, now: float) -> int:
+    """Whole seconds until nothing of what is counted from `start` on is left in the window; something is."""
+    second = int(now)
+    for age in range(_BUCKETS):  # from the latest: nearly always the first that is looked at
+        if meter[start + (second - age) % _BUCKETS]:
+            return _left_in(second - age, now)
+    return SECONDS
+
+
+def _left_in(second: int, now: float) -> int:
+    """Whole seconds until what was counted in `second` has left the window, at least 1."""
+    return max(1, math.ceil(second + _BUCKETS - now))
+
+
+def _in_flight(meter: Meter) -> int:
+    return sum(meter[_IN_FLIGHT:])

@@ -108,7 +108,13 @@ class Purse:
     def balance(self) -> Balance:
         """The account as far as this process knows: what it has settled itself counts at once."""
         unsettled = self.spent + self.telling
-        return Balance(self.seen.settled + unsettled, max(0, self.seen.held - unsettled))
+        settled, held = self.seen
+        return Balance(settled + unsettled, held - unsettled if held > unsettled else 0)
+
+    def gone(self) -> int:
+        """What is settled and held, in one number: every request asks for it."""
+        settled, held = self.seen
+        return settled + max(held, self.spent + self.telling)
 
     def scarce(self) -> bool:
         """Whether fewer than `FEW` ceilings are left, so that nothing may be leased."""

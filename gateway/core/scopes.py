@@ -13,6 +13,7 @@ from gateway.core.tasks import Task
 
 Scope = Literal["", "key", "team", "user", "task", "route", "model", "provider"]
 ALL = "all"  # the scope of an entry without `per`
+EVERYTHING = Match()
 NONE = "none"  # the scope of a call that has no such value
 
 
@@ -35,9 +36,13 @@ class GuardIndex(Generic[G]):
 
     def __init__(self, guards: Sequence[G]) -> None:
         self._matchers = {guard.name: Matcher(guard.match) for guard in guards}
+        self._always: list[G] = []
         self._open: list[G] = []
         self._literal: dict[tuple[str, str], list[G]] = {}
         for guard in guards:
+            if guard.match == EVERYTHING:
+                self._always.append(guard)
+                continue
             asked = _literally(guard.match)
             if asked is None:
                 self._open.append(guard)
@@ -47,8 +52,14 @@ class GuardIndex(Generic[G]):
                 self._literal.setdefault((condition, name), []).append(guard)
 
     def matching(self, call: Call, task: Task, principal: Principal) -> list[G]:
+        """In a list of the caller's own."""
+        if not self._open and not self._literal:
+            return self._always.copy()
         matchers = self._matchers
-        return [guard for guard in self._candidates(principal) if not matchers[guard.name].unmet(call, task, principal)]
+        found = [
+            guard for guard in self._candidates(principal) if not matchers[guard.name].unmet(call, task, principal)
+        ]
+        return self._always + found
 
     def _candidates(self, principal: Principal) -> Iterator[G]:
         yield from self._open

@@ -21,6 +21,8 @@ class Ruling(NamedTuple):
 def ruled(route: str, targets: Sequence[Target], touched: Touched, balances: Balances) -> Ruling:
     """The targets that are left, self-hosted ones first where a budget prefers them, and why others are not."""
     overall = verdict(touched.of_request, balances)
+    if overall.action < Action.PREFER_SELF_HOSTED and not touched.of_target:
+        return Ruling(list(targets), [], overall)
     kept: list[Target] = []
     dear: list[Target] = []  # not self-hosted, where that is preferred
     skipped: list[Skipped] = []

@@ -132,14 +132,34 @@ def test_in_flight() -> None:
 
 
 def test_how_it_stands() -> None:
-    on, limit = meter(), Limit("x", requests_per_minute=3, tokens_per_minute=1000)
-    assert limits.standings(on, limit, NOW) == {"requests": Standing(3, 3, 0), "tokens": Standing(1000, 1000, 0)}
+    on, about = meter(), quota(requests_per_minute=3, tokens_per_minute=1000)
+    unused = {"requests": Standing(3, 3, 0), "tokens": Standing(1000, 1000, 0)}
+    assert limits.standings([(about, on)], NOW) == unused
     limits.enter(on, 0, 400, NOW)
     limits.enter(on, 0, 100, NOW + 20)
-    stands = limits.standings(on, limit, NOW + 30)
+    stands = limits.standings([(about, on)], NOW + 30)
     assert stands == {"requests": Standing(3, 1, 51), "tokens": Standing(1000, 500, 51)}
-    other = {"requests": Standing(10, 0, 1)}
-    assert limits.tightest([stands, other]) == {"requests": Standing(10, 0, 1), "tokens": stands["tokens"]}
+    tighter = meter()
+    limits.enter(tighter, 0, 0, NOW + 30)
+    both = limits.standings([(about, on), (quota(requests_per_minute=1), tighter)], NOW + 30)
+    assert both == {"requests": Standing(1, 0, 61), "tokens": stands["tokens"]}
+
+
+@given(STEPS, st.integers(0, 70))
+def test_a_reset_is_true_to_the_second(steps: Sequence[tuple[float, int]], later: int) -> None:
+    """At that moment nothing is used any more, and a second before something is."""
+    on, about, now = meter(), quota(requests_per_minute=1000, tokens_per_minute=100_000), NOW
+    for seconds, tokens in steps:
+        now += seconds
+        limits.enter(on, 0, tokens, now)
+    now += later
+    for kind, standing in limits.standings([(about, list(on))], now).items():
+        assert (standing.reset == 0) == (standing.remaining == standing.limit)
+        if standing.reset:
+            after = limits.standings([(about, list(on))], now + standing.reset)[kind]
+            before = limits.standings([(about, list(on))], now + standing.reset - 1)[kind]
+            assert (after.reset, after.remaining) == (0, after.limit)
+            assert before.remaining < before.limit
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(0, "0s"), (1, "1s"), (59, "59s"), (60, "1m0s"), (360, "6m0s")])

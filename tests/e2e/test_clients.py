@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import replies
+from tests.replies import Tokens
 from tests.servers import Gateway, until
-from tests.upstream import Upstream
+from tests.upstream import STALL, Upstream
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-client-suite-0123456789"
@@ -30,10 +32,16 @@ models:
   broken: {provider: loop, model: broken-up, price: unmetered}
   cut: {provider: loop, model: cut-up, price: unmetered}
   tools: {provider: loop, model: tools-up, price: unmetered}
+  dollar: {provider: loop, model: dollar-up, price: {input: 0, output: 100000}}
+  endless: {provider: loop, model: endless-up, price: unmetered}
 routes:
   - {name: default, match: {model: auto}, use: [smol], baseline: loop}
 keys:
   - {name: suite, value: "${KEY}", allow: [auto, smol, loop, broken, cut, tools, "smoll"]}
+  - {name: poor-python, value: "poor-python-0123456789", budget: {limit_usd: 1, window: total}}
+  - {name: poor-node, value: "poor-node-0123456789", budget: {limit_usd: 1, window: total}}
+  - {name: busy-python, value: "busy-python-0123456789", limits: {max_in_flight: 1}}
+  - {name: busy-node, value: "busy-node-0123456789", limits: {max_in_flight: 1}}
 """
 
 
@@ -43,6 +51,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         upstream.always("broken-up", replies.status(500))
         upstream.always("cut-up", replies.cut_after(2))
         upstream.always("tools-up", replies.tool_call())
+        upstream.always("dollar-up", replies.ok(tokens=Tokens(output=10)))  # one dollar
+        upstream.always("endless-up", replies.words_then([STALL]))
         routes = ROUTES.replace("@BASE@", upstream.base_url)
         with Gateway(tmp_path_factory.mktemp("clients"), routes, env={"KEY": KEY}) as gateway:
             bearer = {"authorization": f"Bearer {KEY}"}
@@ -61,10 +71,30 @@ def home(name: str) -> Path:
 
 def run(command: list[str], gateway: Gateway, client_home: Path) -> None:
     given = {"GATEWAY_URL": f"{gateway.url}/v1", "GATEWAY_KEY": KEY, "CLIENT_HOME": str(client_home)}
+    language = client_home.name.removeprefix("openai-")
+    given |= {f"GATEWAY_{kind.upper()}_KEY": f"{kind}-{language}-0123456789" for kind in ("poor", "busy")}
     env = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **given}
     ended = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert ended.returncode == 0, f"{ended.stdout[-6000:]}\n{ended.stderr[-3000:]}"
     assert "passed" in ended.stdout or "# pass" in ended.stdout  # it ran something
+    check_what_arrived(gateway, language)
+
+
+def check_what_arrived(gateway: Gateway, language: str) -> None:
+    """How often the SDK asked, by the ledger: once where the budget is spent, again where a limit says when."""
+    spent = until("the spent budget's rows", lambda: outcomes(gateway, f"poor-{language}", 2))
+    assert spent == {("dollar", "ok", None): 1, ("dollar", "rejected", "budget"): 1}
+    busy = until("the busy key's rows", lambda: outcomes(gateway, f"busy-{language}", 4))
+    again = busy.pop(("smol", "rejected", "rate_limit"))
+    assert busy == {("endless", "cancelled", None): 1, ("smol", "ok", None): 1}
+    assert again >= 2, "one without retries, and at least one that was sent again"
+
+
+def outcomes(gateway: Gateway, key: str, least: int) -> Counter[tuple[str, str, str | None]]:
+    """What became of a key's requests; nothing before there are so many."""
+    query = "SELECT requested_model, outcome, rejection FROM requests WHERE key = ?"
+    rows = [(row["requested_model"], row["outcome"], row["rejection"]) for row in gateway.rows(query, key)]
+    return Counter(rows) if len(rows) >= least else Counter()
 
 
 def test_openai_python(served: Gateway) -> None:

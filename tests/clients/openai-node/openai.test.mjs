@@ -47,3 +47,33 @@ test("an unknown model is NotFoundError", async () => {
     (error) => error instanceof OpenAI.NotFoundError && error.code === "model_not_found" && error.param === "model",
   );
 });
+
+test("a spent budget is told once", async () => {
+  const poor = new OpenAI({ baseURL: process.env.GATEWAY_URL, apiKey: process.env.GATEWAY_POOR_KEY });
+  const ask = () => poor.chat.completions.create({ model: "dollar", messages, max_tokens: 10 });
+  assert.ok((await ask()).choices.length);
+  await assert.rejects(ask(), (error) => error instanceof OpenAI.RateLimitError
+    && error.code === "insufficient_quota" && error.headers.get("x-should-retry") === "false");
+}); // tests/e2e/test_clients.py counts what arrived
+
+test("a limit is waited for", async () => {
+  let stream = null;
+  let refused = 0;
+  const busy = new OpenAI({
+    baseURL: process.env.GATEWAY_URL,
+    apiKey: process.env.GATEWAY_BUSY_KEY,
+    fetch: async (url, options) => {
+      const answer = await fetch(url, options);
+      if (answer.status === 429 && ++refused === 2) stream.controller.abort(); // gives the place back meanwhile
+      return answer;
+    },
+  });
+  stream = await busy.chat.completions.create({ model: "endless", messages, stream: true });
+  const words = stream[Symbol.asyncIterator]();
+  await words.next(); // holds the key's one place
+  const ask = (options) => busy.chat.completions.create({ model: "smol", messages, max_tokens: 2 }, options);
+  await assert.rejects(ask({ maxRetries: 0 }), (error) => error instanceof OpenAI.RateLimitError
+    && error.code === "rate_limit_exceeded" && error.headers.get("retry-after") === "1");
+  assert.ok((await ask()).choices.length);
+  assert.ok(refused >= 2);
+});

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from typing import Any
 
 import openai
 import pytest
@@ -148,6 +149,41 @@ def test_exhausted_upstream_is_not_retried_by_the_sdk(client: OpenAI) -> None:
     assert caught.value.status_code == 502
     assert caught.value.response.headers["x-should-retry"] == "false"
     assert caught.value.response.request.headers["x-stainless-retry-count"] == "0"
+
+
+def test_a_spent_budget_is_told_once() -> None:
+    """tests/e2e/test_clients.py counts what arrived: the SDK's own retries are on, and are not used."""
+    with OpenAI(base_url=os.environ["GATEWAY_URL"], api_key=os.environ["GATEWAY_POOR_KEY"], timeout=60) as poor:
+        assert poor.chat.completions.create(model="dollar", messages=MESSAGES, max_tokens=10).choices
+        with pytest.raises(openai.RateLimitError) as caught:
+            poor.chat.completions.create(model="dollar", messages=MESSAGES, max_tokens=10)
+    assert (caught.value.code, caught.value.type) == ("insufficient_quota", "insufficient_quota")
+    assert caught.value.response.headers["x-should-retry"] == "false"
+    assert caught.value.response.request.headers["x-stainless-retry-count"] == "0"
+
+
+def test_a_limit_is_waited_for() -> None:
+    """A request too many is told when to come back; the SDK does, and is served once there is room."""
+    refused = []
+
+    def look(answer: Any) -> None:
+        if answer.status_code == 429:
+            refused.append(answer)
+            if len(refused) == 2:
+                stream.close()  # gives the place back while the SDK waits
+
+    watched = openai.DefaultHttpxClient(event_hooks={"response": [look]})
+    given = {"base_url": os.environ["GATEWAY_URL"], "api_key": os.environ["GATEWAY_BUSY_KEY"], "timeout": 60}
+    with OpenAI(**given, http_client=watched) as busy:
+        stream = busy.chat.completions.create(model="endless", messages=MESSAGES, stream=True)
+        next(iter(stream))  # holds the key's one place
+        with pytest.raises(openai.RateLimitError) as caught:
+            busy.with_options(max_retries=0).chat.completions.create(model="smol", messages=MESSAGES, max_tokens=2)
+        assert caught.value.code == "rate_limit_exceeded"
+        assert caught.value.response.headers["retry-after"] == "1"
+        raw = busy.chat.completions.with_raw_response.create(model="smol", messages=MESSAGES, max_tokens=2)
+    assert raw.status_code == 200
+    assert int(raw.http_request.headers["x-stainless-retry-count"]) == len(refused) - 1 >= 1
 
 
 def test_stream_that_breaks_raises(client: OpenAI) -> None:

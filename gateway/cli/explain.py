@@ -15,7 +15,7 @@ from gateway.config import load
 from gateway.core.call import Call, Principal
 from gateway.core.explain import explain
 from gateway.core.health import health_of
-from gateway.core.pricing import dollars
+from gateway.core.pricing import dollars, price_at
 from gateway.core.routing import Plan, Signals
 from gateway.core.strategies import expected_cost
 from gateway.errors import ConfigError, GatewayError
@@ -140,7 +140,7 @@ def _baseline_text(call: Call, decision: Plan) -> str:
     if decision.baseline is None:
         return "none"
     first = decision.targets[0]
-    compared = first._replace(model=decision.baseline, price=decision.baseline.price)
+    compared = first._replace(model=decision.baseline, price=price_at(decision.baseline.price, time.time()))
     return f"{decision.baseline.name}, expected cost {_money(expected_cost(compared, call))}"
 
 

@@ -133,3 +133,12 @@ def test_an_answer_that_is_an_error_is_1(
 def test_usage_is_2(options: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", *options]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_prices_are_those_of_the_moment(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dated = "price: [{input: 10, output: 30}, {from: 2020-01-01, input: 1, output: 3}]"
+    (here / "routes.yaml").write_text(ROUTES.replace("price: {input: 10, output: 30}", dated))
+    assert main(["explain", "--prompt", "a traceback"]) == 0
+    out = capsys.readouterr().out
+    assert "price: $1 in, $3 out (routes.yaml, from 2020-01-01)" in out
+    assert "baseline       big, expected cost $0.0015" in out

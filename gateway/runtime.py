@@ -44,6 +44,7 @@ class Gateway:
         self._shared = shared
         shared.admission.configure(config.rules.models)
         self._retiring: set[asyncio.Task[None]] = set()
+        self._rejected = False  # the file, when it was last read
         self.runtime = self._build(config, open_ledger(config.ledger, config.on_full))
 
     def enter(self) -> Runtime:
@@ -75,16 +76,22 @@ class Gateway:
         self._retire(old, close_ledger=not same_ledger)
 
     def reload(self, load: Callable[[], Config]) -> ConfigReloaded | None:
-        """Loads, and swaps if the content changed (None: it had not). A bad file changes nothing and is logged."""
+        """Loads, and swaps if the content changed (None: it had not). A bad file changes nothing and is logged.
+
+        A file that is put back after a bad one is told of too, though it is in force already: all is well again.
+        """
         in_force = self.runtime.config.hash
         try:
             config = load()
             if config.hash == in_force:
-                return None
+                again, self._rejected = self._rejected, False
+                return ConfigReloaded("ok", in_force) if again else None
             self.swap(config)
         except (ConfigError, OSError, ValueError) as error:
             log.error("configuration rejected, %s stays in force\n%s", in_force, error)
+            self._rejected = True
             return ConfigReloaded("rejected", in_force)
+        self._rejected = False
         log.info("configuration %s in force", config.hash)
         for warning in config.warnings:
             log.warning("%s", warning)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -13,6 +15,7 @@ import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -25,6 +28,9 @@ ROOT = Path(__file__).parent.parent
 GATEWAY = Path(sys.executable).parent / "gateway"
 ROUTES = ROOT / "routes.yaml"
 LEDGER = ROOT / "gateway.db"
+RULES = ROOT / "grafana" / "prometheus"
+SAVED = "sum(gateway_savings_usd_total) - sum(gateway_extra_cost_usd_total)"
+HEADLINE = "all:gateway_headline_saving_usd_per_hour:rate5m"
 TERMINAL = sys.stdout.isatty()
 
 
@@ -47,9 +53,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(port: int, ops_port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [str(GATEWAY), "serve", "--config", str(ROUTES), "--drain-delay", "10ms"]
-    command += ["--listen", f"127.0.0.1:{port}", "--ops-listen", f"127.0.0.1:{ops_port}"]
+def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=ROOT)
     try:
@@ -62,16 +66,70 @@ def serving(port: int, ops_port: int, log: Path) -> Iterator[subprocess.Popen[by
             process.kill()
 
 
-def wait_ready(process: subprocess.Popen[bytes], ops_port: int, log: Path) -> None:
+def serving(port: int, ops_port: int, log: Path) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+    command = [str(GATEWAY), "serve", "--config", str(ROUTES), "--drain-delay", "10ms"]
+    command += ["--listen", f"127.0.0.1:{port}", "--ops-listen", f"127.0.0.1:{ops_port}"]
+    return running(command, log)
+
+
+def fetch(url: str) -> bytes:
+    """Empty where nothing, or nothing good, answers."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through a proxy
+    with contextlib.suppress(OSError), opener.open(url, timeout=2) as answer:
+        return bytes(answer.read())
+    return b""
+
+
+def wait_ready(process: subprocess.Popen[bytes], ops_port: int, log: Path) -> None:
     for _ in range(300):
         if process.poll() is not None:
             sys.exit(f"the gateway did not start:\n{log.read_text()}")
-        with contextlib.suppress(urllib.error.URLError, ConnectionError):
-            if opener.open(f"http://127.0.0.1:{ops_port}/readyz", timeout=2).status == 200:
-                return
+        if fetch(f"http://127.0.0.1:{ops_port}/readyz"):
+            return
         time.sleep(0.1)
     sys.exit(f"the gateway was not ready within 30 s:\n{log.read_text()}")
+
+
+class Prometheus:
+    """Scrapes the gateway every second and evaluates the shipped rules. `with` starts it, where it is installed."""
+
+    def __init__(self, directory: Path, ops_port: int) -> None:
+        self.program = shutil.which("prometheus")
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        config = {
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+            "rule_files": [str(RULES / "recording.yaml"), str(RULES / "alerts.yaml")],
+            "scrape_configs": [
+                {"job_name": "gateway", "static_configs": [{"targets": [f"127.0.0.1:{ops_port}"]}]},
+            ],
+        }
+        path = directory / "prometheus.yaml"
+        path.write_text(json.dumps(config))  # which is YAML
+        self._command = [str(self.program), f"--config.file={path}", f"--storage.tsdb.path={directory / 'data'}"]
+        self._command += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
+        self._log = directory / "prometheus.log"
+
+    @contextlib.contextmanager
+    def started(self) -> Iterator[None]:
+        if self.program is None:
+            yield
+            return
+        with running(self._command, self._log):
+            self.wait("count_over_time(up[1m]) >= 2")  # a rate needs the counters as they were before
+            yield
+
+    def wait(self, query: str, seconds: float = 15.0) -> float | None:
+        """The answer once there is one."""
+        deadline = time.monotonic() + seconds
+        while (found := self.ask(query)) is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return found
+
+    def ask(self, query: str) -> float | None:
+        answer = fetch(f"{self.url}/api/v1/query?{urllib.parse.urlencode({'query': query})}")
+        series = json.loads(answer)["data"]["result"] if answer else []
+        return float(series[0]["value"][1]) if series else None
 
 
 def usd(nano: int) -> str:
@@ -155,13 +213,39 @@ def explain() -> None:
     subprocess.run(command, cwd=ROOT, check=True)
 
 
-def where_next(port: int, ops_port: int) -> None:
+def savings(prometheus: Prometheus) -> None:
+    heading("4. What Prometheus says")
+    if prometheus.program is None:
+        print("  It is not installed (Debian: apt-get install prometheus); the same numbers are at /metrics.")
+        return
+    prometheus.wait("sum(gateway_requests_total) >= 2")
+    saved = prometheus.wait(SAVED)
+    print(dim(f"  > {SAVED}"))
+    if saved is None:
+        print("  It has not answered within 15 s: see docs/monitoring.md.")
+        return
+    print(f"  {signed(saved, 9)}   what the two requests saved, each charged its share of the machine")
+    prometheus.wait("all:gateway_cost_usd_per_hour:rate5m > 0")
+    headline, machine = prometheus.wait(HEADLINE), prometheus.ask("all:gateway_capacity_usd_per_hour:sum")
+    print(dim(f"  > {HEADLINE}"))
+    if headline is not None and machine is not None:
+        print(f"  {signed(headline, 4)} an hour   the same with every idle second of the machine paid")
+        print(f"  It costs ${machine:.2f} an hour, busy or idle; two requests do not fill it.")
+
+
+def signed(usd: float, digits: int) -> str:
+    return f"{'-' if usd < 0 else ''}${abs(usd):.{digits}f}"
+
+
+def where_next(port: int, ops_port: int, prometheus: Prometheus) -> None:
     heading("Where to look next")
     body = '{"model": "auto", "messages": [{"role": "user", "content": "Hello!"}]}'
     print(f"  ask it      curl http://127.0.0.1:{port}/v1/chat/completions \\")
     print(f"                -H 'content-type: application/json' -d '{body}'")
     print(f'  from code   OpenAI(base_url="http://127.0.0.1:{port}/v1", api_key="unused")')
     print(f"  metrics     http://127.0.0.1:{ops_port}/metrics")
+    if prometheus.program is not None:
+        print(f"  Prometheus  {prometheus.url}   (rules and alerts: docs/monitoring.md)")
     print("  routes      edit routes.yaml: the next request follows it, `gateway check` reads it without serving")
     print("  ledger      gateway.db: one row a request, one an attempt")
 
@@ -170,19 +254,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Shows the gateway at work.")
     parser.add_argument("--once", action="store_true", help="exit after the two requests instead of serving on")
     once = parser.parse_args().once
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"  # what we talk to is on loopback
     port, ops_port = free_port(), free_port()
     with tempfile.TemporaryDirectory() as directory:
         log = Path(directory) / "gateway.log"
         heading("Starting the gateway with routes.yaml and the embedded open model (SmolLM2-135M)")
-        with serving(port, ops_port, log) as process:
+        prometheus = Prometheus(Path(directory), ops_port)
+        with serving(port, ops_port, log) as process, contextlib.ExitStack() as more:
             wait_ready(process, ops_port, log)
             print(dim(f"  http://127.0.0.1:{port}/v1"))
+            more.enter_context(prometheus.started())
             with OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="unused", timeout=90) as client:
                 plain(client)
                 streamed(client)
             explain()
-            where_next(port, ops_port)
+            savings(prometheus)
+            where_next(port, ops_port, prometheus)
             if not once:
                 print("\nServing until Ctrl-C.", flush=True)
                 with contextlib.suppress(KeyboardInterrupt):

@@ -76,6 +76,7 @@ class Supervisor:
         self._options = options
         config, self._content = read(options.config)
         self._config = config
+        self._rejected = False  # the file, when it was last read
         self._sockets = sockets
         self._observer = Observer(lines)
         self._observer.configure(config)
@@ -270,9 +271,14 @@ class Supervisor:
         except ConfigError as error:
             log.error("configuration rejected, %s stays in force\n%s", self._config.hash, error)
             self._observer.emit(ConfigReloaded("rejected", self._config.hash))
+            self._rejected = True
             return "rejected"
+        again, self._rejected = self._rejected, False
         if config.hash == self._config.hash:
-            return "unchanged"
+            if not again:
+                return "unchanged"
+            self._observer.emit(ConfigReloaded("ok", config.hash))  # the good file was put back
+            return "ok"
         self._config, self._content = config, content
         self._observer.configure(config)
         self._observer.emit(ConfigReloaded("ok", config.hash))

@@ -61,6 +61,17 @@ def test_a_bad_save_changes_nothing_and_says_why(tmp_path: Path, routes: str, up
     assert upstream.requests
 
 
+@pytest.mark.parametrize("args", [[], ["--workers", "2"]], ids=["one process", "two workers"])
+def test_the_old_file_put_back_after_a_bad_one_is_a_good_one(tmp_path: Path, routes: str, args: list[str]) -> None:
+    """It is in force already, but who was told of the bad one must hear that it is gone."""
+    with Gateway(tmp_path, routes, env=ENV, args=args) as gateway:
+        gateway.reload("version: 2")
+        until("the rejection", lambda: reloads(gateway, "rejected") == 1)
+        gateway.reload(routes)
+        until("the gauge", lambda: gateway.metric("gateway_config_last_reload_successful") == 1)
+        assert reloads(gateway, "ok") == 1
+
+
 def test_sighup_reloads_on_every_worker(tmp_path: Path, routes: str, upstream: Upstream) -> None:
     with Gateway(tmp_path, routes, env=ENV, args=["--workers", "2"]) as gateway:
         gateway.routes.write_text(moved(routes))

@@ -182,7 +182,7 @@ class Exchange:
         seen = self.provider.read_answer(self.call, body)
         if seen is not None:
             self.seen.reported = read_usage(seen.usage) if seen.usage else None
-            self.seen.characters, self.seen.reasoning_characters = seen.characters, seen.reasoning_characters
+            self.seen.text_bytes, self.seen.reasoning_bytes = seen.text_bytes, seen.reasoning_bytes
         useful = seen is not None and seen.useful
         kind = judge_answer(seen, ends_in_tool_result=not useful and self.call.ends_in_tool_result)
         if self.call.stream and (kind is None or self.committed):
@@ -348,7 +348,7 @@ class Exchange:
     def _absorb(self, tap: StreamTap) -> None:
         if tap.usage:
             self.seen.reported = read_usage(tap.usage)
-        self.seen.characters, self.seen.reasoning_characters = tap.characters, tap.reasoning_characters
+        self.seen.text_bytes, self.seen.reasoning_bytes = tap.text_bytes, tap.reasoning_bytes
         if not self._lost():  # what a loser saw never reached the client
             self.flight.lines_dropped += tap.dropped
             self.flight.error_told = tap.error_passed and self.committed

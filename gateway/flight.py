@@ -67,13 +67,13 @@ class AttemptEnd(NamedTuple):
 class Observed:
     """What one attempt showed until it ended."""
 
-    __slots__ = ("characters", "reasoning_characters", "reported", "sent", "upstream_request_id")
+    __slots__ = ("reasoning_bytes", "reported", "sent", "text_bytes", "upstream_request_id")
 
     def __init__(self) -> None:
         self.sent = False  # the upstream may have begun to work on it
         self.reported: Usage | None = None
-        self.characters = 0
-        self.reasoning_characters = 0
+        self.text_bytes = 0
+        self.reasoning_bytes = 0
         self.upstream_request_id = ""
 
     def usage(self, estimated_input: int) -> Usage:
@@ -82,14 +82,14 @@ class Observed:
             return self.reported
         return Usage(
             input=estimated_input,
-            output=estimate_tokens(self.characters),
-            reasoning=estimate_tokens(self.reasoning_characters),
+            output=estimate_tokens(self.text_bytes),
+            reasoning=estimate_tokens(self.reasoning_bytes),
             estimated=True,
         )
 
     def failed_usage(self, kind: str, status: int, estimated_input: int) -> Usage:
         """What a failed or cancelled attempt is charged for."""
-        seen_output = self.characters or self.reasoning_characters
+        seen_output = self.text_bytes or self.reasoning_bytes
         free = not self.sent or kind in FREE_KINDS or 400 <= status < 500
         if self.reported is None and not seen_output and free:
             return NOTHING
@@ -97,7 +97,7 @@ class Observed:
         if usage.estimated:
             return usage
         # Some servers report as they go: what came after the last report was made, and is billed, too.
-        output, reasoning = estimate_tokens(self.characters), estimate_tokens(self.reasoning_characters)
+        output, reasoning = estimate_tokens(self.text_bytes), estimate_tokens(self.reasoning_bytes)
         if output + reasoning <= usage.total_output:
             return usage
         more = usage.more and usage.more._replace(audio_output=0, image_output=0)

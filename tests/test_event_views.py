@@ -25,17 +25,17 @@ MESSAGE_EVENTS: list[tuple[str, dict[str, Any], Seen]] = [
     (
         "text",
         {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "hello"}},
-        Seen(True, 1, characters=5),
+        Seen(True, 1, text_bytes=5),
     ),
     (
         "arguments",
         {"type": "content_block_delta", "delta": {"type": "input_json_delta", "partial_json": '{"a"'}},
-        Seen(True, 1, characters=4),
+        Seen(True, 1, text_bytes=4),
     ),
     (
         "thinking",
         {"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": "hm"}},
-        Seen(True, 1, reasoning_characters=2),
+        Seen(True, 1, reasoning_bytes=2),
     ),
     (
         "a signature",
@@ -74,15 +74,15 @@ RESPONSE_EVENTS: list[tuple[str, dict[str, Any], Seen]] = [
         {"type": "response.output_item.added", "item": {"type": "function_call", "name": "f"}},
         Seen(True, 1),
     ),
-    ("text", {"type": "response.output_text.delta", "delta": "hello"}, Seen(True, 1, characters=5)),
+    ("text", {"type": "response.output_text.delta", "delta": "hello"}, Seen(True, 1, text_bytes=5)),
     ("an empty text", {"type": "response.output_text.delta", "delta": ""}, Seen(choices=1)),
-    ("a refusal", {"type": "response.refusal.delta", "delta": "No"}, Seen(True, 1, characters=2)),
-    ("arguments", {"type": "response.function_call_arguments.delta", "delta": "{}"}, Seen(True, 1, characters=2)),
-    ("reasoning", {"type": "response.reasoning_text.delta", "delta": "hm"}, Seen(True, 1, reasoning_characters=2)),
+    ("a refusal", {"type": "response.refusal.delta", "delta": "No"}, Seen(True, 1, text_bytes=2)),
+    ("arguments", {"type": "response.function_call_arguments.delta", "delta": "{}"}, Seen(True, 1, text_bytes=2)),
+    ("reasoning", {"type": "response.reasoning_text.delta", "delta": "hm"}, Seen(True, 1, reasoning_bytes=2)),
     (
         "a summary of it",
         {"type": "response.reasoning_summary_text.delta", "delta": "hm"},
-        Seen(True, 1, reasoning_characters=2),
+        Seen(True, 1, reasoning_bytes=2),
     ),
     ("sound", {"type": "response.audio.delta", "delta": "AAAA"}, Seen(True, 1)),
     ("done with a text", {"type": "response.output_text.done", "text": "hello"}, Seen()),
@@ -173,7 +173,7 @@ ANSWERS: list[tuple[str, Endpoint, dict[str, Any], Seen]] = [
         "a tool call",
         Endpoint.RESPONSES,
         {"status": "completed", "output": [{"type": "function_call", "name": "f", "arguments": "{}"}]},
-        Seen(True, 1, "stop", characters=3, finished=FIRST, done=True),
+        Seen(True, 1, "stop", text_bytes=3, finished=FIRST, done=True),
     ),
 ]
 

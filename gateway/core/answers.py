@@ -17,7 +17,7 @@ class Seen(NamedTuple):
     usage: dict[str, Any] | None = None  # as reported, wherever it stood (top level, choices[0], x_groq ...)
     usage_only: bool = False  # empty `choices`, a non-null `usage` and nothing else: hidden from who did not ask
     error: Any = None  # the `error` member, where it is not null
-    characters: int = 0  # of visible output, for estimates
-    reasoning_characters: int = 0
+    text_bytes: int = 0  # of visible output, for estimates
+    reasoning_bytes: int = 0
     finished: tuple[int, ...] = ()  # indices of the choices that have a finish_reason
     done: bool = False  # nothing follows this event: what `[DONE]` says in OpenAI's chat

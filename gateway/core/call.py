@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from gateway.core import splice
-from gateway.core.content import CHARACTERS_PER_TOKEN, Content
+from gateway.core.content import Content
 from gateway.core.fields import Fields, wrong
 from gateway.core.forms import FORMS, Endpoint
 from gateway.core.globs import fits
 from gateway.core.hints import Hints, read_hints
+from gateway.core.usage import estimate_tokens
 from gateway.errors import RequestError
 
 if TYPE_CHECKING:  # both import this module
@@ -175,13 +176,13 @@ class Call:
 
     @property
     def estimated_input(self) -> int:
-        """Input tokens, roughly: text characters / 4, plus a fixed amount for each image. Not for money.
+        """Input tokens, roughly: bytes of text / 4, plus a fixed amount for each image. Not for money.
 
         The text of tool calls and the tools' declarations count too.
         """
         content = self._read_content()
-        characters = content.characters + self._fields.size("tools") + self._fields.size("functions")
-        return -(-characters // CHARACTERS_PER_TOKEN) + content.tokens
+        declared = self._fields.size("tools") + self._fields.size("functions")
+        return estimate_tokens(content.text_bytes + declared) + content.tokens
 
     @property
     def attachments(self) -> int:

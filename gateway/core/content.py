@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-CHARACTERS_PER_TOKEN = 4
+from gateway.core.usage import text_bytes as size_of
+
 ATTACHMENT_TOKENS = 800  # of one image, sound or file: the middle of what providers count for an image (258 to 1,600)
 
 # The `type` of a part that is no text -> what the model must be able to take. OpenAI's chat and responses APIs.
@@ -36,8 +37,8 @@ class Content(NamedTuple):
     system_prompt: str = ""
     last_message: str = ""
     last_role: str = ""  # of the last message
-    characters: int = 0
-    tokens: int = 0  # known without counting characters: attachments, and input that is already tokens
+    text_bytes: int = 0  # UTF-8
+    tokens: int = 0  # known without measuring text: attachments, and input that is already tokens
     tied: bool = False  # the history holds tool calls or signed thinking, which another model could not go on with
     attachments: int = 0  # images, sounds and files
     remote: bool = False  # one of them is only an address: what it will count cannot be known
@@ -48,16 +49,16 @@ def read_messages(messages: Sequence[Mapping[str, Any]]) -> Content:
     """Of a chat. Members of unexpected types count as absent: to refuse them is the upstream's business."""
     system: list[str] = []
     last: Any = None
-    characters = attachments = 0
+    text_bytes = attachments = 0
     has: set[str] = set()
     tied = remote = False
     for message in messages:
         content = message.get("content")
         if isinstance(content, str):
-            characters += len(content)
+            text_bytes += size_of(content)
         elif isinstance(content, list):
             size, count = _measure_parts(content, has)
-            characters += size
+            text_bytes += size
             attachments += count
             remote = remote or (count > 0 and any(map(_is_remote, content)))
         role = message.get("role")
@@ -66,12 +67,12 @@ def read_messages(messages: Sequence[Mapping[str, Any]]) -> Content:
         elif role in ("system", "developer"):
             system.append(text_of(content))
         elif role != "assistant" or len(message) != _PLAIN or not isinstance(content, str):
-            characters += _tool_call_characters(message.get("tool_calls"))
+            text_bytes += _tool_call_bytes(message.get("tool_calls"))
             tied = tied or _ties(message)
     final = messages[-1]
     role = "tool" if _answers_a_tool(final.get("content")) else str(final.get("role", ""))
     return Content(
-        *(frozenset(has), "\n".join(system), text_of(last), role, characters),
+        *(frozenset(has), "\n".join(system), text_of(last), role, text_bytes),
         *(attachments * ATTACHMENT_TOKENS, tied, attachments, remote),
     )
 
@@ -111,24 +112,24 @@ def with_system(content: Content, system: object) -> Content:
     if not (text := text_of(system)):
         return content
     whole = "\n".join(filter(None, (text, content.system_prompt)))
-    return content._replace(system_prompt=whole, characters=content.characters + len(text))
+    return content._replace(system_prompt=whole, text_bytes=content.text_bytes + size_of(text))
 
 
 def read_items(given: object) -> Content:
     """Of the `input` of a response: a string, or messages, tool calls, their results and reasoning in their order."""
     if isinstance(given, str):
-        return Content(last_message=given, last_role="user", characters=len(given))
+        return Content(last_message=given, last_role="user", text_bytes=size_of(given))
     items = [item for item in given if isinstance(item, dict)] if isinstance(given, list) else []
     if not items:
         return Content()
     content = read_messages([item for item in items if "role" in item] or [{}])
     others = [item for item in items if "role" not in item]
     texts = [item.get(name) for item in others for name in ("arguments", "input", "output")]
-    characters = sum(len(text_of(text)) for text in texts)
+    text_bytes = sum(size_of(text_of(text)) for text in texts)
     last = items[-1]
     role = str(last.get("role") or ("tool" if str(last.get("type", "")).endswith("_output") else "assistant"))
     return content._replace(
-        characters=content.characters + characters,
+        text_bytes=content.text_bytes + text_bytes,
         last_role=role,
         tied=content.tied or bool(others),
     )
@@ -137,13 +138,13 @@ def read_items(given: object) -> Content:
 def read_input(given: object) -> Content:
     """Of a completion's prompt or an embedding's input: a string, strings, token ids, or lists of token ids."""
     if isinstance(given, str):
-        return Content(last_message=given, characters=len(given))
+        return Content(last_message=given, text_bytes=size_of(given))
     if not isinstance(given, list):
         return Content()
     texts = [item for item in given if isinstance(item, str)]
     tokens = sum(len(item) if isinstance(item, list) else isinstance(item, int) for item in given)
     items = 1 if any(isinstance(item, int) for item in given) else max(1, len(given))
-    return Content(last_message="\n".join(texts), characters=sum(map(len, texts)), tokens=tokens, items=items)
+    return Content(last_message="\n".join(texts), text_bytes=sum(map(size_of, texts)), tokens=tokens, items=items)
 
 
 def text_of(content: object) -> str:
@@ -161,8 +162,8 @@ def _texts(parts: Sequence[object]) -> Iterator[str]:
 
 
 def _measure_parts(parts: Sequence[object], has: set[str]) -> tuple[int, int]:
-    """Characters and attachments; adds to `has` what the parts ask of a model."""
-    characters = attachments = 0
+    """Bytes of text, and attachments; adds to `has` what the parts ask of a model."""
+    text_bytes = attachments = 0
     for part in parts:
         if not isinstance(part, dict):
             continue
@@ -172,12 +173,12 @@ def _measure_parts(parts: Sequence[object], has: set[str]) -> tuple[int, int]:
             has.add(_ATTACHMENTS[kind])
         elif kind == "tool_result":  # Anthropic's: text, or parts again
             inner = part.get("content")
-            size, count = _measure_parts(inner, has) if isinstance(inner, list) else (len(text_of(inner)), 0)
-            characters, attachments = characters + size, attachments + count
+            size, count = _measure_parts(inner, has) if isinstance(inner, list) else (size_of(text_of(inner)), 0)
+            text_bytes, attachments = text_bytes + size, attachments + count
         elif kind == "tool_use":
-            characters += len(str(part.get("input", "")))
+            text_bytes += size_of(str(part.get("input", "")))
     has.discard("")
-    return characters + sum(map(len, _texts(parts))), attachments
+    return text_bytes + sum(map(size_of, _texts(parts))), attachments
 
 
 def _is_remote(part: object) -> bool:
@@ -192,7 +193,7 @@ def _is_remote(part: object) -> bool:
     ) and not any(isinstance(value, str) and value.startswith("data:") for value in part.values())
 
 
-def _tool_call_characters(calls: object) -> int:
+def _tool_call_bytes(calls: object) -> int:
     functions = [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
     texts = [value for function in functions if isinstance(function, dict) for value in function.values()]
-    return sum(len(text) for text in texts if isinstance(text, str))
+    return sum(size_of(text) for text in texts if isinstance(text, str))

@@ -22,8 +22,23 @@ class StreamTap:
     """
 
     __slots__ = (
-        "_add_cost", "_choices", "_finished", "_framer", "_pass_errors", "_read_chunk", "_show_usage", "characters",
-        "done", "dropped", "error", "error_passed", "events", "finish", "over", "reasoning_characters", "usage",
+        "_add_cost",
+        "_choices",
+        "_finished",
+        "_framer",
+        "_pass_errors",
+        "_read_chunk",
+        "_show_usage",
+        "done",
+        "dropped",
+        "error",
+        "error_passed",
+        "events",
+        "finish",
+        "over",
+        "reasoning_bytes",
+        "text_bytes",
+        "usage",
         "useful",
     )  # fmt: skip
 
@@ -57,8 +72,8 @@ class StreamTap:
         self.done = False  # [DONE] was seen
         self.dropped = 0  # events left out because they were not JSON
         self.events = 0  # events with data, of whatever kind
-        self.characters = 0  # of visible output
-        self.reasoning_characters = 0
+        self.text_bytes = 0  # of visible output
+        self.reasoning_bytes = 0
 
     def feed(self, data: bytes) -> bytes:
         """What may go to the client now. Raises UpstreamFailure `malformed` where an event is too long to be one."""
@@ -88,8 +103,8 @@ class StreamTap:
         if seen.useful:
             self.useful = True
             self.over = False
-            self.characters += seen.characters
-            self.reasoning_characters += seen.reasoning_characters
+            self.text_bytes += seen.text_bytes
+            self.reasoning_bytes += seen.reasoning_bytes
         if seen.usage is not None:  # Anthropic reports what was read at the start and what was written at the end
             self.usage = seen.usage if self.usage is None else {**self.usage, **seen.usage}
         if seen.done:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 # counts below it fit SQLite's 64-bit integers.
 _ABSURD = 1_000_000_000
 
-_CHARACTERS_PER_TOKEN = 4
+_BYTES_PER_TOKEN = 4
 
 
 class More(NamedTuple):
@@ -92,14 +92,19 @@ def read_usage(reported: Mapping[str, Any]) -> Usage | None:
     return usage if more is None else usage._replace(more=more)
 
 
-def estimate_tokens(characters: int) -> int:
-    """A rough count for text of a length, used only where an upstream reports no usage; always marked `estimated`.
+def text_bytes(text: str) -> int:
+    """Bytes of a text in UTF-8: what `estimate_tokens` goes by."""
+    return len(text) if text.isascii() else len(text.encode(errors="replace"))
+
+
+def estimate_tokens(size: int) -> int:
+    """A rough count for text of so many bytes, used only where an upstream reports none; always marked `estimated`.
 
     Four characters a token, rounded up, is OpenAI's own rule of thumb for English (help.openai.com, "What are tokens
-    and how to count them"). Code and CJK text have fewer characters a token; a tokenizer for each model would cost
-    more than the rare missing report is worth.
+    and how to count them"). By bytes it holds for other scripts too: a Chinese character is 3 bytes, and 0.6 to 1 token
+    (docs/budgets.md has the measurements).
     """
-    return -(-characters // _CHARACTERS_PER_TOKEN)
+    return -(-size // _BYTES_PER_TOKEN)
 
 
 _STANDARD = frozenset({"", "auto", "default", "standard", "on_demand"})  # OpenAI's and Gemini's, Anthropic's, Groq's

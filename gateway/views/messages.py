@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.core.answers import Seen
+from gateway.core.usage import text_bytes as size_of
 from gateway.views.openai import loads
 
 _FINISH: Mapping[str, str] = {  # stop_reason -> OpenAI's word
@@ -70,7 +71,7 @@ def _delta(delta: object) -> Seen:
     if not isinstance(delta, dict):
         return _NOTHING
     shown, thought = _length(delta, _TEXTS), _length(delta, ("thinking",))
-    return Seen(useful=bool(shown or thought), choices=1, characters=shown, reasoning_characters=thought)
+    return Seen(useful=bool(shown or thought), choices=1, text_bytes=shown, reasoning_bytes=thought)
 
 
 def _error(value: Mapping[str, Any]) -> object:
@@ -87,8 +88,8 @@ def _usage(value: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _length(block: Mapping[str, Any], names: tuple[str, ...]) -> int:
-    return sum(len(text) for name in names if isinstance(text := block.get(name), str))
+    return sum(size_of(text) for name in names if isinstance(text := block.get(name), str))
 
 
 def _input_length(block: Mapping[str, Any]) -> int:
-    return len(str(block["input"])) if isinstance(block.get("input"), dict) and block["input"] else 0
+    return size_of(str(block["input"])) if isinstance(block.get("input"), dict) and block["input"] else 0

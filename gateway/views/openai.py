@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.core.answers import Seen
 from gateway.core.failures import Refusal
+from gateway.core.usage import text_bytes as size_of
 
 _MESSAGE_LIMIT = 2000  # characters of a refusal's message that are kept
 _TEXT_LIMIT = 200  # the same, of plain text and HTML
@@ -119,8 +120,8 @@ def _usual(answer: _Answer, choice: _Choice) -> Seen | None:
         thought = ""
     if type(content) is not str or type(thought) is not str:
         return None
-    shown = len(content)
-    thoughts = len(thought)
+    shown = size_of(content)
+    thoughts = size_of(thought)
     return tuple.__new__(Seen, (shown + thoughts > 0, 1, "", None, False, None, shown, thoughts, (), False))
 
 
@@ -196,7 +197,7 @@ def _dicts(value: object) -> Iterable[dict[str, Any]]:
 
 def _view(answer: _Answer, body: bytes) -> Seen:
     useful = bool(answer.data)
-    characters = reasoning = 0
+    text_bytes = reasoning = 0
     finish = ""
     finished: list[int] = []
     choices = answer.choices or []
@@ -205,7 +206,7 @@ def _view(answer: _Answer, body: bytes) -> Seen:
             finish = choice.finish_reason
             finished.append(choice.index if isinstance(choice.index, int) else position)
         shown, thought, more = _measure(choice)
-        characters += shown
+        text_bytes += shown
         reasoning += thought
         useful = useful or bool(shown or thought) or more
     error = answer.error or None
@@ -213,7 +214,7 @@ def _view(answer: _Answer, body: bytes) -> Seen:
         error = _bare_error(body)
     count = len(choices) or len(answer.data or ())
     return Seen(
-        *(useful, count, finish, _usage(answer), False, error, characters, reasoning),
+        *(useful, count, finish, _usage(answer), False, error, text_bytes, reasoning),
         tuple(finished),
     )
 
@@ -231,7 +232,7 @@ def _usage(answer: _Answer) -> dict[str, Any] | None:
 
 
 def _measure(choice: _Choice) -> tuple[int, int, bool]:
-    """(visible characters, characters of reasoning, whether there is anything useful that has no characters)."""
+    """(bytes of visible text, bytes of reasoning, whether there is anything useful that has neither)."""
     message = choice.message or choice.delta
     if message is None:
         return _length(choice.text), 0, False
@@ -259,9 +260,9 @@ _COUNTED = ("text", "thinking", "name", "arguments", "function")
 
 
 def _length(value: object, depth: int = 4) -> int:
-    """Characters of a text, of the texts in its parts, or of a tool call's name and arguments."""
+    """Bytes of a text, of the texts in its parts, or of a tool call's name and arguments."""
     if isinstance(value, str):
-        return len(value)
+        return size_of(value)
     if depth == 0:
         return 0
     if isinstance(value, list):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.core.answers import Seen
+from gateway.core.usage import text_bytes as size_of
 from gateway.views.openai import loads
 
 _REASONS: Mapping[object, str] = {"max_output_tokens": "length", "content_filter": "content_filter"}
@@ -48,11 +49,11 @@ def read_event(data: bytes) -> Seen | None:
         return Seen(error=event.get("error"))
     what, _, ending = kind.removeprefix("response.").rpartition(".")
     if ending == "delta" and isinstance(event.get("delta"), str):
-        size = len(event["delta"])
+        size = size_of(event["delta"])
         if what in _SHOWN:
-            return Seen(useful=size > 0, choices=1, characters=size)
+            return Seen(useful=size > 0, choices=1, text_bytes=size)
         if what in _THOUGHT:
-            return Seen(useful=size > 0, choices=1, reasoning_characters=size)
+            return Seen(useful=size > 0, choices=1, reasoning_bytes=size)
         return Seen(useful=size > 0, choices=1)  # sound, pictures, code
     if kind == "response.output_item.added":
         item = event.get("item")
@@ -90,8 +91,8 @@ def _usage(answer: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _shown(item: Mapping[str, Any]) -> int:
-    """Characters of an item's texts, and of a tool call's arguments."""
+    """Bytes of an item's texts, and of a tool call's arguments."""
     parts = [part for name in ("content", "summary") for part in item.get(name) or () if isinstance(part, dict)]
     texts = [part.get(name) for part in parts for name in ("text", "refusal")]
     texts += [item.get(name) for name in ("name", "arguments", "input")]
-    return sum(len(text) for text in texts if isinstance(text, str))
+    return sum(size_of(text) for text in texts if isinstance(text, str))

@@ -103,7 +103,7 @@ def test_what_is_seen() -> None:
     assert commits == [False, False, True]
     stream.feed(NOT_JSON + HELLO + STOP + USAGE + DONE)
     assert (stream.finish, stream.usage, stream.done, stream.dropped) == ("stop", COUNTS, True, 1)
-    assert (stream.characters, stream.reasoning_characters, stream.events) == (5, 2, 7)
+    assert (stream.text_bytes, stream.reasoning_bytes, stream.events) == (5, 2, 7)
     assert (stream.error, stream.error_passed) == (None, False)
 
 
@@ -177,7 +177,7 @@ def test_cut_anywhere_gives_the_same(pieces: list[bytes], show_usage: bool, step
     whole, cut = tap(show_usage=show_usage), tap(show_usage=show_usage)
     expected = whole.feed(sent) + whole.end()
     assert b"".join(cut.feed(sent[i : i + step]) for i in range(0, len(sent), step)) + cut.end() == expected
-    for name in ("useful", "finish", "usage", "error", "done", "dropped", "events", "characters"):
+    for name in ("useful", "finish", "usage", "error", "done", "dropped", "events", "text_bytes"):
         assert getattr(cut, name) == getattr(whole, name)
 
 

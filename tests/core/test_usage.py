@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.usage import More, Usage, estimate_tokens, read_usage
+from gateway.core.usage import More, Usage, estimate_tokens, read_usage, text_bytes
 
 # dialect and source, the object as sent, what it means
 DIALECTS: list[tuple[str, dict[str, Any], Usage]] = [
@@ -349,3 +349,12 @@ def test_special_tokens_are_a_part_of_plain_ones(
 @pytest.mark.parametrize(("characters", "tokens"), [(0, 0), (1, 1), (4, 1), (5, 2), (400, 100)])
 def test_estimate_rounds_up(characters: int, tokens: int) -> None:
     assert estimate_tokens(characters) == tokens
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("", 0), ("Hello there.", 3), ("你好，世界", 4), ("Привет", 3), ("\ud800", 1)],
+)
+def test_an_estimate_goes_by_bytes(text: str, tokens: int) -> None:
+    """A script of three bytes a character is no cheaper than one of one byte; half a surrogate pair is no error."""
+    assert estimate_tokens(text_bytes(text)) == tokens

@@ -353,7 +353,7 @@ def test_estimate_rounds_up(characters: int, tokens: int) -> None:
 
 @pytest.mark.parametrize(
     ("text", "tokens"),
-    [("", 0), ("Hello there.", 3), ("你好，世界", 4), ("Привет", 3), ("\ud800", 1)],
+    [("", 0), ("Hello there.", 3), ("你好世界", 3), ("Привет", 3), ("\ud800", 1)],
 )
 def test_an_estimate_goes_by_bytes(text: str, tokens: int) -> None:
     """A script of three bytes a character is no cheaper than one of one byte; half a surrogate pair is no error."""

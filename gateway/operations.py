@@ -24,8 +24,9 @@ from gateway.config.spending import principal
 from gateway.config.types import Config
 from gateway.core.budgets import Account, Balance, Budget, Periods
 from gateway.core.call import Call, Endpoint, Principal, parse
-from gateway.core.pricing import NANO_PER_USD
+from gateway.core.pricing import NANO_PER_USD, dollars
 from gateway.core.routing import Plan, Signals, plan
+from gateway.core.scopes import ALL
 from gateway.core.tasks import classify
 from gateway.errors import GatewayError, StoreUnavailable
 from gateway.keyring import settings_of
@@ -33,7 +34,7 @@ from gateway.stores import counters, keys
 from gateway.stores.audit import Change
 from gateway.stores.counters import Row
 from gateway.stores.keys import KeyTaken, NoSuchKey, StoredKey
-from gateway.stores.schema import connect
+from gateway.stores.schema import connect, connect_read_only
 from gateway.wire import CODEC
 
 BUSY = 5.0  # seconds that a change waits for the gateway's own writes
@@ -175,6 +176,34 @@ def list_budgets(config: Config) -> list[dict[str, object]]:
             touch = periods.touch(budget, "", now)
             used.setdefault(touch.account, Row(touch.account, touch.ends, 0, 0))
     return [_standing(row, budgets.get(account.budget)) for account, row in sorted(used.items())]
+
+
+def starting_anew(config: Config) -> list[str]:
+    """For people: what was spent in windows that go on, and does not count any more as the file has changed since.
+
+    Looks only, and without a store that can be read there is nothing to say.
+    """
+    now, periods = time.time(), Periods()
+    budgets = {budget.name: budget for budget in config.rules.budgets}
+    try:
+        with closing(connect_read_only(_path(config))) as connection:
+            used = counters.rows(connection, now)
+    except sqlite3.Error:
+        return []
+    found = []
+    for row in used:
+        budget = budgets.get(row.account.budget)
+        if budget is None or not row.settled:
+            continue
+        per, _, scope = row.account.scope.partition(" ")
+        as_now = periods.touch(budget, scope, now).account
+        if as_now.window == row.account.window and per == (budget.per or ALL):
+            continue
+        spent = f"{dollars(row.settled)} USD of {row.account.scope} in {row.account.window}"
+        found.append(
+            f"budget {budget.name} starts anew: its window, timezone or `per` was another, and {spent} do not count"
+        )
+    return found
 
 
 def change_budget(config: Config, scope: str, by: int | None, change: Change) -> dict[str, object]:

@@ -15,6 +15,7 @@ from gateway.config import load
 from gateway.config.types import Config
 from gateway.core.routing import Match, Model, Route
 from gateway.errors import ConfigError
+from gateway.operations import starting_anew
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     try:
         config = load(Path(args.config))
+        config = config._replace(warnings=(*config.warnings, *starting_anew(config)))
     except ConfigError as error:
         if args.json:
             problems = [problem._asdict() for problem in error.problems]

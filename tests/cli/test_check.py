@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from gateway.cli import main
+from gateway.config import load
+from gateway.operations import change_budget
+from gateway.stores.audit import Change
 
 GOOD = """version: 1
 providers: {vllm: {base_url: http://v/v1}, openai: {base_url: https://api.openai.com/v1, api_key: "${OPENAI_API_KEY}"}}
@@ -186,3 +190,37 @@ def test_every_price_for_programs(file: Path, capsys: pytest.CaptureFixture[str]
     ]
     assert prices["speech"]["per_second"] == 0.0001
     assert prices["unknown"] is None
+
+
+BUDGETS = """
+budgets:
+  - {name: company, limit_usd: 100}
+  - {name: teams, per: team, limit_usd: 10, window: day}
+  - {name: unused, limit_usd: 1, window: day}
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "warned"),
+    [
+        (("limit_usd: 100}", "limit_usd: 7}"), []),
+        (("limit_usd: 100}", "limit_usd: 100, window: week}"), ["company"]),
+        (("limit_usd: 100}", "limit_usd: 100, timezone: Asia/Tokyo}"), ["company"]),
+        (("per: team", "per: key"), ["teams"]),
+        (("window: day", "window: total"), ["teams"]),
+        (("  - {name: company, limit_usd: 100}\n", ""), []),
+    ],
+)
+def test_a_budget_that_starts_anew_is_a_warning(
+    file: Path, capsys: pytest.CaptureFixture[str], change: tuple[str, str], warned: list[str]
+) -> None:
+    file.write_text(GOOD + BUDGETS)
+    for name, scope in (("company", ""), ("teams", "support")):
+        change_budget(load(file), scope, 5 * 10**9, Change(time.time(), "test", "budgets.adjust", name))
+    assert main(["check"]) == 0
+    assert "anew" not in capsys.readouterr().out
+    file.write_text((GOOD + BUDGETS).replace(*change))
+    assert main(["check"]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if "starts anew" in line]
+    assert [line.split()[2] for line in said] == warned
+    assert all("5 USD of" in line for line in said)

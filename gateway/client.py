@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from gateway.core.capture import Assembly
 from gateway.errors import GatewayError
 from gateway.flight import Flight, Header, Refusal, latin
 
@@ -20,6 +21,26 @@ class Client(Protocol):
 
     async def fail(self, error: GatewayError, headers: list[Header]) -> None:
         """Answers with the error in the client's dialect; inside a stream that has begun, as its last event."""
+
+
+class Recording:
+    """Implements `Client`: passes everything on, and gathers what the client gets where its route keeps that."""
+
+    def __init__(self, client: Client, assembly: Assembly) -> None:
+        self._client = client
+        self._assembly = assembly
+
+    async def start(self, status: int, headers: list[Header]) -> None:
+        stream = any(name == b"content-type" and b"event-stream" in value for name, value in headers)
+        self._assembly.begin(stream=stream)
+        await self._client.start(status, headers)
+
+    async def send(self, body: bytes, *, more: bool) -> None:
+        self._assembly.feed(body)
+        await self._client.send(body, more=more)
+
+    async def fail(self, error: GatewayError, headers: list[Header]) -> None:
+        await self._client.fail(error, headers)
 
 
 async def relay(flight: Flight, client: Client, refusal: Refusal) -> None:

@@ -17,6 +17,7 @@ from gateway.core.failures import Kind
 from gateway.core.hedging import HEDGE, Hedging, hedging
 from gateway.core.resume import Partial, resumed
 from gateway.core.routing import Plan, Target
+from gateway.core.traces import Sampling
 from gateway.exchange import Exchange, Race, Surroundings
 from gateway.flight import Flight
 from gateway.health import Watch
@@ -44,6 +45,7 @@ class Shared(NamedTuple):
     outputs: Outputs
     rates: Rates
     loads: Loads
+    sampling: Sampling | None = None  # which requests are traced; None: no traces are recorded
 
 
 class Dispatcher:
@@ -80,6 +82,7 @@ class Dispatcher:
 
     async def _attempt(self, plan: Plan, step: Try | Continue, flight: Flight, given: _Given) -> Past | None:
         """One try of one target. None: the client has been answered. Otherwise how it failed, or was not tried."""
+        began = time.monotonic()
         target = plan.targets[step.target]
         model, replica = target.model, target.replica.name
         committed = given.partial is not None
@@ -96,7 +99,7 @@ class Dispatcher:
             charge = held
             if blocked := self._health.enter(model.name, replica):
                 return _not_tried(step, Kind.CONNECT, blocked, committed=committed)
-            return await self._exchange(step, target, flight, given._replace(charge=charge))
+            return await self._exchange(step, target, flight, given._replace(charge=charge, began=began))
         finally:
             self._charging.settle(charge, 0)  # where it was settled already, this counts nothing
             self._admission.leave_model(model.name)
@@ -191,6 +194,7 @@ class _Given(NamedTuple):
     race: Race | None = None
     partial: Partial | None = None
     charge: Charge = FREE
+    began: float = 0.0  # when the attempt asked for its place
 
 
 def _outgoing(flight: Flight, given: _Given) -> Call:

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from gateway.admission import RETRY_AFTER
-from gateway.client import Client, relay
+from gateway.client import Client, Recording, relay
 from gateway.config.types import Config
 from gateway.core.attempts import Continue, Fail, Try, Wait, next_step
 from gateway.core.call import Call, Principal
+from gateway.core.capture import Assembly
 from gateway.core.explain import explain
 from gateway.core.failures import Kind
 from gateway.core.limits import touched
@@ -63,9 +64,11 @@ class Engine:
             await self._ledger.room()
             await self._shared.admission.enter()
             admitted = True
+            flight.admitted = time.monotonic()
             flight.task = classify(call, self.config.rules.tasks, known=self.config.rules.known_tasks)
             passed = self._pass_limits(call, flight)
             plan = await self._decide(call, flight)
+            flight.decided = time.monotonic()
             if call.hints.dry_run:
                 await self._explain(plan, flight, client)
             else:
@@ -84,7 +87,10 @@ class Engine:
 
     def begin(self, request: Request, principal: Principal) -> Flight:
         """Opens the account of a request."""
-        return Flight(request, principal, began=time.time(), start=time.monotonic())
+        flight = Flight(request, principal, began=time.time(), start=time.monotonic())
+        if self._shared.sampling is not None:
+            flight.trace(self._shared.sampling)
+        return flight
 
     async def refuse(self, flight: Flight, client: Client, error: GatewayError, *, keep: bool) -> None:
         """Answers a request that never became a call. `keep`: whether it gets a row (a stranger's does not)."""
@@ -150,6 +156,9 @@ class Engine:
     async def _attempts(self, plan: Plan, flight: Flight, client: Client) -> None:
         """Asks what to do next, does it, remembers how it went, until the client has its answer."""
         assert flight.call is not None
+        if plan.capture is not None:
+            flight.assembly = Assembly(plan.capture, self._shared.json)
+            client = Recording(client, flight.assembly)
         no_fallback = flight.no_fallback
         roll = self._dice.random()
         while True:
@@ -204,7 +213,8 @@ class Engine:
         """Makes the one record of the request and hands it out. Synchronous, so that nothing can come between."""
         record = flight.record(time.monotonic(), self.config.hash)
         if keep:
-            self._ledger.put(record)
+            said = None if flight.assembly is None or flight.call is None else flight.assembly.content(flight.call.body)
+            self._ledger.put(record if said is None else record._replace(content=said))
         self._shared.emit(RequestFinished(record))
 
 

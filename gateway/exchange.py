@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from typing import Any, NamedTuple
 
@@ -25,7 +26,8 @@ from gateway.core.splice import add_cost
 from gateway.core.stream import StreamTap, judge_stream
 from gateway.core.usage import read_usage
 from gateway.errors import UpstreamFailure
-from gateway.flight import AttemptEnd, Flight, Header, Observed, Refusal
+from gateway.flight import AttemptEnd, Flight, Header, Refusal
+from gateway.observed import Observed
 from gateway.patience import Patience
 from gateway.providers.base import REFUSAL_LIMIT, REFUSAL_SECONDS, Attempt, Provider, Upstream
 from gateway.views import read_error
@@ -65,6 +67,7 @@ class Surroundings(NamedTuple):
     race: Race | None = None  # None: it runs alone
     partial: Partial | None = None  # what the client has already seen, to be continued
     charge: Charge = FREE  # what it holds in the budgets
+    began: float = 0.0  # when it asked for its place, on the monotonic clock
 
 
 class Exchange:
@@ -86,7 +89,8 @@ class Exchange:
         self._partial = given.partial
         self._charge = given.charge
         self.cost_nano: int | None = None  # what it has cost, once it has ended
-        self.seen = Observed()
+        self.seen = Observed(given.began, os.urandom(8).hex() if flight.span is not None else "")
+        self._traced = flight.span is not None and flight.span.sampled
         self.started = time.monotonic()
         self.committed = given.partial is not None  # content from this very call has reached the client
         self._keep = flight.plan.mid_stream == "continue" and may_resume(flight.call)
@@ -134,7 +138,7 @@ class Exchange:
         upstream: Upstream | None = None
         try:
             async with asyncio.timeout(self._patience.limit) as timer:
-                upstream = await self.provider.open(Attempt(self.call, self.target, self._charge.cap, self._sent))
+                upstream = await self.provider.open(self._attempt())
                 self._opened(upstream)
                 if not 200 <= upstream.status < 300:
                     return await self._refused(upstream)
@@ -183,6 +187,8 @@ class Exchange:
         if seen is not None:
             self.seen.reported = read_usage(seen.usage) if seen.usage else None
             self.seen.text_bytes, self.seen.reasoning_bytes = seen.text_bytes, seen.reasoning_bytes
+            if self._traced:
+                self.seen.describe(body, seen.finish, self.json)
         useful = seen is not None and seen.useful
         kind = judge_answer(seen, ends_in_tool_result=not useful and self.call.ends_in_tool_result)
         if self.call.stream and (kind is None or self.committed):
@@ -329,10 +335,16 @@ class Exchange:
             return data
         return add_cost(data, self.json, self.flight.cost_nano + cost(usage, self.target.price))
 
+    def _attempt(self) -> Attempt:
+        trace = self.flight.trace_headers(self.seen.span_id)
+        return Attempt(self.call, self.target, self._charge.cap, self._sent, trace)
+
     def _sent(self) -> None:
-        self.seen.sent = True
+        if self.seen.sent_at is None:
+            self.seen.sent_at = time.monotonic()
 
     def _opened(self, upstream: Upstream) -> None:
+        self.seen.opened_at = time.monotonic()
         self._status = upstream.status
         headers = upstream.headers
         self.seen.upstream_request_id = (headers.get("x-request-id") or headers.get("request-id") or "")[:128]
@@ -349,6 +361,8 @@ class Exchange:
         if tap.usage:
             self.seen.reported = read_usage(tap.usage)
         self.seen.text_bytes, self.seen.reasoning_bytes = tap.text_bytes, tap.reasoning_bytes
+        if self._traced:
+            self.seen.describe(tap.first, tap.finish, self.json)
         if not self._lost():  # what a loser saw never reached the client
             self.flight.lines_dropped += tap.dropped
             self.flight.error_told = tap.error_passed and self.committed

@@ -5,6 +5,7 @@ The engine writes here while it acts; nobody else does. `Flight.record` is the o
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from typing import NamedTuple
@@ -12,25 +13,20 @@ from typing import NamedTuple
 from gateway.core.attempts import Past
 from gateway.core.budgets import Action
 from gateway.core.call import Call, Principal
-from gateway.core.failures import Kind
+from gateway.core.capture import Assembly
 from gateway.core.hedging import HEDGE
 from gateway.core.pricing import baseline_cost, cost, price_at, source_of
-from gateway.core.record import AttemptRecord, Record
+from gateway.core.record import AttemptRecord, Record, Stages
 from gateway.core.resume import Partial
 from gateway.core.routing import Plan, Target
 from gateway.core.tasks import Task
-from gateway.core.usage import Usage, estimate_tokens
+from gateway.core.traces import Parent, Sampling, Span, begin, outgoing
+from gateway.core.usage import Usage
 from gateway.core.verdicts import said
 from gateway.errors import RequestError
+from gateway.observed import NOTHING, Observed
 
-NOTHING = Usage()
 Header = tuple[bytes, bytes]
-
-# A failed attempt that reported no usage costs nothing for these, as long as no output was seen (contract section 3):
-# the upstream refused it or never had it. Every other failure is charged its estimated input and the output seen.
-FREE_KINDS = frozenset(
-    {Kind.CONNECT, Kind.RATE_LIMITED, Kind.ACCOUNT, Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTER, Kind.SERVER_ERROR}
-)
 
 
 class Request(NamedTuple):
@@ -38,6 +34,8 @@ class Request(NamedTuple):
 
     endpoint: str
     client_request_id: str = ""
+    parent: Parent | None = None  # the client's trace
+    arrived: float = 0.0  # seconds on the monotonic clock: when its head was there
 
 
 class Refusal(NamedTuple):
@@ -62,46 +60,6 @@ class AttemptEnd(NamedTuple):
     budgets: tuple[str, ...] = ()  # that it is charged to
     reserved: int | None = None  # nano-USD held in each of them; None: it touches none
     retry_after: float | None = None  # seconds, as the upstream asked
-
-
-class Observed:
-    """What one attempt showed until it ended."""
-
-    __slots__ = ("reasoning_bytes", "reported", "sent", "text_bytes", "upstream_request_id")
-
-    def __init__(self) -> None:
-        self.sent = False  # the upstream may have begun to work on it
-        self.reported: Usage | None = None
-        self.text_bytes = 0
-        self.reasoning_bytes = 0
-        self.upstream_request_id = ""
-
-    def usage(self, estimated_input: int) -> Usage:
-        """The reported usage, else an estimate marked as such."""
-        if self.reported is not None:
-            return self.reported
-        return Usage(
-            input=estimated_input,
-            output=estimate_tokens(self.text_bytes),
-            reasoning=estimate_tokens(self.reasoning_bytes),
-            estimated=True,
-        )
-
-    def failed_usage(self, kind: str, status: int, estimated_input: int) -> Usage:
-        """What a failed or cancelled attempt is charged for."""
-        seen_output = self.text_bytes or self.reasoning_bytes
-        free = not self.sent or kind in FREE_KINDS or 400 <= status < 500
-        if self.reported is None and not seen_output and free:
-            return NOTHING
-        usage = self.usage(estimated_input)
-        if usage.estimated:
-            return usage
-        # Some servers report as they go: what came after the last report was made, and is billed, too.
-        output, reasoning = estimate_tokens(self.text_bytes), estimate_tokens(self.reasoning_bytes)
-        if output + reasoning <= usage.total_output:
-            return usage
-        more = usage.more and usage.more._replace(audio_output=0, image_output=0)
-        return usage._replace(output=output, reasoning=reasoning, estimated=True, more=more)
 
 
 class Flight:
@@ -135,7 +93,34 @@ class Flight:
         self.passed = bytearray()  # of the stream, as far as it may be continued
         self.partial: Partial | None = None  # what can be continued, once it broke off
         self._booked_until = 0.0
+        self.span: Span | None = None
+        self.assembly: Assembly | None = None  # of the answer, where its route keeps that
+        self.admitted: float | None = None  # when it had its place, and when its plan was made
+        self.decided: float | None = None
         self.error_told = False  # the stream's last event was the upstream's own error
+
+    def trace(self, sampling: Sampling) -> None:
+        """Traces are recorded: its ids are made now, so that attempts can carry them."""
+        self.span = begin(self.request.parent, sampling, os.urandom(24))
+
+    def trace_headers(self, attempt_id: str) -> tuple[Header, ...] | None:
+        """What an attempt sends in place of the client's; None: the client's own."""
+        return outgoing(self.span, attempt_id) if self.span is not None else None
+
+    @property
+    def trace_id(self) -> str:
+        """Of a trace that somebody records, for rows, logs and exemplars; empty where nobody does."""
+        if self.request.parent is not None:
+            return self.request.parent.trace_id
+        return self.span.trace_id if self.span is not None and self.span.sampled else ""
+
+    def _stages(self) -> Stages:
+        arrived, admitted, decided = self.request.arrived, self.admitted, self.decided
+        return Stages(
+            self.start - arrived if arrived else None,
+            admitted - self.start if admitted is not None else None,
+            decided - admitted if admitted is not None and decided is not None else None,
+        )
 
     @property
     def no_fallback(self) -> bool:
@@ -178,6 +163,11 @@ class Flight:
             reserved_nano=end.reserved,
             replica=target.replica.name if target.replica.provider else "",
             retry_after=end.retry_after,
+            stages=seen.stages(end.started),
+            span_id=seen.span_id,
+            upstream_model=target.upstream_name,
+            response_model=seen.response_model,
+            finish=seen.finish,
         )
         self.attempts.append(record)
         return record
@@ -301,6 +291,9 @@ class Flight:
             timeout=call.hints.timeout if call is not None else None,
             asked_task=call.hints.task if call is not None else "",
             body_bytes=len(call.body) if call is not None else None,
+            trace_id=self.trace_id,
+            span=self.span,
+            stages=self._stages(),
         )
 
 

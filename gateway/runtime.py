@@ -93,7 +93,7 @@ class Gateway:
             return ConfigReloaded("rejected", in_force)
         self._rejected = False
         log.info("configuration %s in force", config.hash)
-        for warning in config.warnings:
+        for warning in (*config.warnings, *config.notices):
             log.warning("%s", warning)
         return ConfigReloaded("ok", config.hash)
 

@@ -41,6 +41,7 @@ LAYERS = (
         "webhooks",
     ),
     ("flight",),
+    ("observed",),
     ("providers", "stores", "telemetry"),
     ("config",),
     ("views",),
@@ -51,7 +52,7 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ENGINE = (
     *("engine", "dispatch", "charging", "exchange", "flight", "pace", "sessions", "admission", "spending", "rates"),
-    *("outputs", "client", "patience", "loads"),
+    *("outputs", "client", "patience", "loads", "observed"),
 )
 SEAMS = {
     "gateway.providers.base",

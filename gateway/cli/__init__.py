@@ -28,6 +28,7 @@ COMMANDS = {
     "keys": Command("gateway.cli.keys", "make, list, replace and end keys"),
     "budgets": Command("gateway.cli.budgets", "show budgets; correct or reset what counts as spent"),
     "import": Command("gateway.cli.importing", "make a routes.yaml of another gateway's configuration"),
+    "ledger": Command("gateway.cli.ledger", "list and show requests, and what was said where a route keeps that"),
     "schema": Command("gateway.cli.schema", "print the JSON Schema of routes.yaml"),
 }
 

@@ -73,8 +73,8 @@ def _as_text(config: Config) -> str:
     if config.keys_declared:
         names = ", ".join(sorted(key.principal.key for key in config.keys)) or "none: nobody can call"
         sections.append(f"Keys that open: {names}")
-    if config.warnings:
-        sections.append("Warnings\n" + "\n".join(f"  - {warning}" for warning in config.warnings))
+    if told := (*config.warnings, *config.notices):
+        sections.append("Warnings\n" + "\n".join(f"  - {warning}" for warning in told))
     return "\n\n".join(sections)
 
 
@@ -128,6 +128,7 @@ def _as_json(config: Config) -> dict[str, Any]:
         "tasks": [task.name for task in config.rules.tasks],
         "keys": sorted(key.principal.key for key in config.keys) if config.keys_declared else None,
         "warnings": list(config.warnings),
+        "notices": list(config.notices),
     }
 
 

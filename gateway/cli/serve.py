@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import socket
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from gateway.server.options import Options, Sockets
 from gateway.server.protocol import Limits
 from gateway.server.single import serve_single
 from gateway.server.supervisor import Supervisor
+from gateway.telemetry.trace import read_tracing
 
 log = logging.getLogger("gateway")
 SIZES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
@@ -67,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
         log_format=args.log_format,
     )
     try:
+        _check_tracing()
         config = load(options.config)
         _refuse_exposure(config, args)
         public, ops = _bind(args.listen, "--listen"), _bind(args.ops_listen, "--ops-listen")
@@ -82,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 async def _serve(options: Options, config: Config, sockets: Sockets) -> int:
     lines = open_log(options.log_format)
     try:
-        for warning in config.warnings:
+        for warning in (*config.warnings, *config.notices):
             log.warning("%s", warning)
         addresses = show(sockets.public), show(sockets.ops)
         log.info("serving on %s/v1, operations on %s, configuration %s", *addresses, config.hash)
@@ -102,6 +105,13 @@ async def _serve(options: Options, config: Config, sockets: Sockets) -> int:
 
 class _RefusalError(Exception):
     """Why serving does not start, and what to do about it."""
+
+
+def _check_tracing() -> None:
+    try:
+        read_tracing(os.environ)
+    except ValueError as error:
+        raise _RefusalError(str(error)) from None
 
 
 def _refuse_exposure(config: Config, args: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ from gateway.config.models import Models, default_apis, first, timeouts
 from gateway.config.patterns import compile_pattern
 from gateway.config.problems import Problems
 from gateway.config.schema_base import Match as WrittenMatch
+from gateway.config.schema_capture import rule
 from gateway.config.types import Config, ProviderConfig
 from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
 from gateway.core.pricing import NANO_PER_USD
@@ -59,6 +60,7 @@ def build(file: schema.RoutesFile, source: Source, problems: Problems) -> Config
         counters=_absolute(stores.counters, source.path.parent),
         on_full=stores.on_full,
         warnings=tuple(warnings),
+        notices=tuple(_kept(route) for route in (*routes, rules.direct) if route.capture is not None),
         price_book=models.book_name,
         webhooks=webhooks,
         teams=frozenset(key.team for key in file.keys or () if key.team),
@@ -136,6 +138,7 @@ def _route(written: schema.Route, defaults: schema.Defaults) -> Route:
         hedge=_hedge(first(written.hedge, defaults.hedge, None)),
         mid_stream=first(written.mid_stream, defaults.mid_stream, "error"),
         sticky=first(written.sticky, defaults.sticky, None) == "session",
+        capture=rule(first(written.capture, defaults.capture, None)),
         clamp=first(written.clamp, defaults.clamp, True),
     )
 
@@ -158,8 +161,16 @@ def _direct(defaults: schema.Defaults) -> Route:
         max_attempts=first(defaults.max_attempts, None, 4),
         timeouts=timeouts(defaults.timeout),
         baseline=defaults.baseline or "",
+        capture=rule(defaults.capture),
         clamp=first(defaults.clamp, None, True),
     )
+
+
+def _kept(route: Route) -> str:
+    assert route.capture is not None
+    days = route.capture.keep / 86_400
+    how_long = f"{days:g} days" if days >= 1 else f"{route.capture.keep:g} seconds"
+    return f"route {route.name} stores prompts and answers in the ledger for {how_long} (capture)"
 
 
 def _unreachable(routes: tuple[Route, ...]) -> list[str]:

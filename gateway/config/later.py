@@ -32,13 +32,11 @@ LATER = (
     Later("routes[].canary"),
     Later("routes[].shadow"),
     Later("routes[].cache"),
-    Later("routes[].capture"),
     Later("defaults.order", "use listed, cheapest, weighted or least_busy", ("fastest", "best_quality", "cascade")),
     Later("defaults.quality_floor"),
     Later("defaults.canary"),
     Later("defaults.shadow"),
     Later("defaults.cache"),
-    Later("defaults.capture"),
     Later("stores.counters", "use sqlite:///gateway.db", ("postgres*", "redis*")),
     Later("stores.ledger", "use sqlite:///gateway.db", ("postgres*", "redis*")),
 )

@@ -33,3 +33,9 @@ def compile_pattern(text: str) -> CompiledPattern:
     except re2.error as error:
         reason = error.args[0] if error.args else "malformed"
         raise ValueError(reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)) from None
+
+
+def substitute(pattern: str, by: str) -> Callable[[str], tuple[str, int]]:
+    """Replaces what the pattern finds; gives the new text and the number of finds."""
+    found = re2.compile(pattern)
+    return lambda text: found.subn(by, text)

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field
 from gateway.config import fields as f
 from gateway.config.problems import Data
 from gateway.config.schema_base import Capabilities, Globs, Match, Shape
+from gateway.config.schema_capture import OnOrOff
 from gateway.config.schema_prices import AnyPrice
 from gateway.config.schema_spending import Budget, Key, Limit, Webhook
 from gateway.core.index import BUILT_IN, BUILT_IN_REASONING
@@ -225,6 +226,11 @@ class RouteTraits(Shape):
         default=None,
         description="Keep the model of a conversation (`x-session-id`, else a hash of its leading messages) until it "
         "fails. Always so where the history holds tool calls or signed thinking.",
+    )
+    capture: OnOrOff | None = Field(
+        default=None,
+        description="Keep prompts and answers in the ledger, without keys and secrets: true, or {max_bytes, keep}. "
+        "Default false: they are kept nowhere.",
     )
     clamp: bool | None = Field(
         default=None,

@@ -59,3 +59,4 @@ class Config(NamedTuple):
     teams: frozenset[str]  # every team a key names: the label values metrics may show
     counters: str = ""  # DSN as of the ledger: budgets, created keys, the audit trail
     webhooks: tuple[Webhook, ...] = ()
+    notices: tuple[str, ...] = ()  # what is as it was asked for, and should be known: content that is stored

@@ -4,7 +4,29 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from gateway.core.capture import Content
+from gateway.core.traces import Span
 from gateway.core.usage import Usage
+
+
+class AttemptStages(NamedTuple):
+    """Seconds that parts of an attempt took; None where it did not come so far."""
+
+    reserve: float | None = None  # a place at the model, and its ceiling in the budgets
+    connect: float | None = None  # a connection to the upstream: from the pool, or DNS, TCP and TLS
+    first_byte: float | None = None  # from the first byte sent to the answer's status and headers
+
+
+class Stages(NamedTuple):
+    """The same, of a request before its first attempt."""
+
+    read: float | None = None  # from its head to its parsed body: a slow client, a large body, authentication
+    admit: float | None = None  # a place in this process, and room in the ledger
+    decide: float | None = None  # task, limits, balances, plan
+
+
+NO_STAGES = Stages()
+NO_ATTEMPT_STAGES = AttemptStages()
 
 
 class AttemptRecord(NamedTuple):
@@ -27,6 +49,11 @@ class AttemptRecord(NamedTuple):
     reserved_nano: int | None = None  # what was held for it in each of them; None: it touched none
     replica: str = ""  # of a model with several: host:port
     retry_after: float | None = None  # seconds, as the upstream asked
+    stages: AttemptStages = NO_ATTEMPT_STAGES
+    span_id: str = ""  # empty: it is not traced
+    upstream_model: str = ""  # the name that was sent
+    response_model: str = ""  # the name that came back; looked for in traced requests alone
+    finish: str = ""  # finish_reason; the same
 
 
 class Record(NamedTuple):
@@ -72,3 +99,7 @@ class Record(NamedTuple):
     timeout: float | None = None  # seconds, the client's own
     asked_task: str = ""  # the client's word, known as a task or not
     body_bytes: int | None = None  # None: the row is older than this
+    trace_id: str = ""  # of a trace that somebody records: the client said so, or we do
+    span: Span | None = None  # None: it is not traced here
+    stages: Stages = NO_STAGES
+    content: Content | None = None  # what was said, for the ledger alone: no event has it

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from gateway.core.budgets import NO_VERDICT, NOTHING_TOUCHED, Budget, BudgetIndex, Touched, Verdict
 from gateway.core.call import Call, Principal
+from gateway.core.capture import Capture
 from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
 from gateway.core.health import in_good_health, left_out, none_healthy
 from gateway.core.index import Index, LineUp, price_of, rest_of
@@ -97,6 +98,7 @@ class Plan(NamedTuple):
     clamp: bool = True  # a budget may cap the output
     touched: Touched = NOTHING_TOUCHED  # the budgets that its attempts are charged to
     verdict: Verdict = NO_VERDICT  # the strictest that they ask for
+    capture: Capture | None = None  # whether what is said is kept
 
 
 def plan(rules: Rules, call: Call, task: Task, principal: Principal, signals: Signals) -> Plan:
@@ -149,6 +151,7 @@ def plan(rules: Rules, call: Call, task: Task, principal: Principal, signals: Si
         clamp=route.clamp,
         touched=signals.touched or NOTHING_TOUCHED,
         verdict=asked,
+        capture=route.capture,
     )
 
 

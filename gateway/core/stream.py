@@ -35,6 +35,7 @@ class StreamTap:
         "error_passed",
         "events",
         "finish",
+        "first",
         "over",
         "reasoning_bytes",
         "text_bytes",
@@ -63,6 +64,7 @@ class StreamTap:
         self._show_usage = show_usage
         self._add_cost = add_cost
         self._framer = Framer()
+        self.first = b""  # the data of the first event with useful content
         self.useful = False  # the commit point: the first useful content was seen
         self.finish = ""  # the last finish reason, once every choice has one
         self.over = False  # it has, and no content came after it: what may still come is usage and [DONE]
@@ -101,6 +103,7 @@ class StreamTap:
         if seen.error is not None or name == "error":
             return self._take_error(raw, seen.error or _as_text(data))
         if seen.useful:
+            self.first = self.first or data
             self.useful = True
             self.over = False
             self.text_bytes += seen.text_bytes

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from gateway.core.answers import Seen
 from gateway.core.call import Call
 from gateway.core.rules import Target
+from gateway.core.traces import Header
 
 REFUSAL_LIMIT = 1024 * 1024  # bytes of the body of an error status that are read
 REFUSAL_SECONDS = 3.0  # and for how long: it follows the status at once, or never
@@ -18,6 +19,7 @@ class Attempt(NamedTuple):
     target: Target
     cap: int | None = None  # tokens of output to ask for at most, where the client has set no cap
     on_sending: Callable[[], None] = lambda: None  # called when the upstream may begin to work: until then it is free
+    trace: tuple[Header, ...] | None = None  # traceparent, tracestate to send; None: the client's own, untouched
 
 
 class Upstream(Protocol):

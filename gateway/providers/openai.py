@@ -10,6 +10,7 @@ from gateway import __version__
 from gateway.config.types import ProviderConfig
 from gateway.core.answers import Seen
 from gateway.core.call import Call, Endpoint, outgoing_body
+from gateway.core.traces import Header
 from gateway.errors import UpstreamFailure
 from gateway.providers.base import REFUSAL_LIMIT, REFUSAL_SECONDS, Attempt, Upstream
 from gateway.providers.http import HttpClient
@@ -18,9 +19,8 @@ from gateway.views import VIEWS
 CONNECT_SECONDS = 10.0  # where a target names no limit
 MAX_IDLE = 256  # connections kept
 REMEMBERED = 1024  # upstream models; a wildcard entry lets clients choose the names
-PASSED_ON = frozenset({"openai-beta", "traceparent", "tracestate"})  # of the client's headers; and anthropic-*
-
-Header = tuple[bytes, bytes]
+TRACE = frozenset({"traceparent", "tracestate"})
+PASSED_ON = frozenset({"openai-beta", *TRACE})  # of the client's headers; and anthropic-*
 
 
 class Held:
@@ -116,23 +116,27 @@ class OpenAIProvider:
         await self._client.close()
 
     async def _send(self, attempt: Attempt, *, ask_usage: bool) -> Upstream:
-        call, target, cap, on_sending = attempt
+        call, target, cap, on_sending, trace = attempt
         model = target.model
         ours = model.set
         if cap is not None:
             ours = {**ours, model.cap_name if call.endpoint is Endpoint.CHAT else call.form.caps[-1]: cap}
         body = outgoing_body(call, model=target.upstream_name, set=ours, drop=model.drop, ask_usage=ask_usage)
-        headers = self._headers(call)
+        headers = self._headers(call, trace)
         limit = target.timeouts.connect
         limit = CONNECT_SECONDS if limit is None else limit
         path = call.endpoint.value
         return await self._client.request(path, headers, body, connect_timeout=limit, on_sending=on_sending)
 
-    def _headers(self, call: Call) -> Sequence[Header]:
+    def _headers(self, call: Call, trace: tuple[Header, ...] | None) -> Sequence[Header]:
         """Ours, and the few of the client's that the contract lets through; a configured header wins."""
         ours = self._stream if call.stream else self._plain
         passed: list[Header] = []
+        if trace is not None:
+            passed += [header for header in trace if header[0].decode() not in self._fixed]
         for name, value in call.headers.items():
+            if trace is not None and name in TRACE:
+                continue
             if (name in PASSED_ON or name.startswith("anthropic-")) and name not in self._fixed and _clean(name, value):
                 passed.append((name.encode("latin-1"), value.encode("latin-1")))
         return [*ours, *passed] if passed else ours

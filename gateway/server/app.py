@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -12,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.core.call import Endpoint, Principal, parse
 from gateway.core.routing import visible_models
+from gateway.core.traces import Parent, read_parent
 from gateway.errors import GatewayError, Overloaded, RequestError
 from gateway.flight import Request
 from gateway.keyring import Keyring
@@ -59,10 +61,11 @@ class PublicApp:
         if path == "/healthz":
             await _answer(client, {"status": "ok"})
             return
+        arrived = time.monotonic()
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         endpoint = ENDPOINTS.get(path)
         client.errors = OPENAI if endpoint is None else ERRORS.get(endpoint, OPENAI)
-        request = Request(endpoint.value if endpoint is not None else "other", _request_id(headers))
+        request = Request(endpoint.value if endpoint is not None else "other", *_identity(headers), arrived)
         principal = ANONYMOUS
         try:
             principal = self._authenticator(runtime).identify(headers)
@@ -180,12 +183,19 @@ async def _until_hangup(receive: Receive, client: AsgiClient, run: Coroutine[Any
             watch.cancel()
 
 
-def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
-    """The client's `x-request-id` to echo; empty where it has none or one that `parse` will refuse."""
+def _identity(headers: list[tuple[bytes, bytes]]) -> tuple[str, Parent | None]:
+    """The client's `x-request-id` to echo, empty where it has none or one that `parse` will refuse; and its trace."""
+    request_id = ""
+    parents: list[bytes] = []
+    states: list[bytes] = []
     for name, value in headers:
         if name == b"x-request-id" and len(value) <= REQUEST_ID_LIMIT and value.isascii():
-            return value.decode("ascii")
-    return ""
+            request_id = request_id or value.decode("ascii")
+        elif name == b"traceparent":
+            parents.append(value)
+        elif name == b"tracestate":
+            states.append(value)
+    return request_id, read_parent(parents, states) if parents else None
 
 
 def _require(scope: Scope, method: str) -> None:

@@ -1,11 +1,13 @@
-"""Events to their consumers (metrics, the log, webhooks): one visible list."""
+"""Events to their consumers (metrics, the log, traces, webhooks): one visible list."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from gateway.admission import Admission
 from gateway.config.types import Config, Key
@@ -20,12 +22,16 @@ from gateway.spending import Crossing, Spending
 from gateway.stores.base import Ledger
 from gateway.stores.counters import SqliteCounters
 from gateway.telemetry.capacity import STEP
-from gateway.telemetry.events import BudgetCrossed, Event, LedgerState
+from gateway.telemetry.events import BudgetCrossed, Event, LedgerState, TracesLost
 from gateway.telemetry.labels import LabelSets
 from gateway.telemetry.log import Format, Log
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.trace import read_tracing
 from gateway.webhooks import Webhooks
 from gateway.wire import CODEC
+
+if TYPE_CHECKING:  # it imports OpenTelemetry
+    from gateway.telemetry.otlp import Traces
 
 
 def open_log(format: Format) -> Log:
@@ -41,9 +47,10 @@ def open_log(format: Format) -> Log:
 class Observer:
     """What a process tells the world: counters, log lines and deliveries, all made from the same events."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, traces: Traces | None = None) -> None:
         self.metrics = Metrics()
         self.webhooks = Webhooks()
+        self.traces = traces
         self._log = log
         self._config: Config | None = None
         self._created: tuple[Key, ...] = ()
@@ -51,10 +58,14 @@ class Observer:
     def emit(self, event: Event) -> None:
         self.metrics.observe(event)
         self._log.observe(event)
+        if self.traces is not None:
+            self.traces.observe(event)
         self.webhooks.observe(event)
 
     def configure(self, config: Config) -> None:
         self._config = config
+        if self.traces is not None:
+            self.traces.configure(config)
         self.webhooks.configure(config.webhooks)
         self.metrics.configure(LabelSets.of(config, self._created))
 
@@ -72,6 +83,14 @@ class Observer:
 
     def look_at(self, ledger: Ledger) -> None:
         self.metrics.observe(LedgerState(ledger.depth, ledger.failures, ledger.dropped))
+        if self.traces is not None and (lost := self.traces.take_lost()):
+            self.metrics.observe(TracesLost(lost))
+
+    async def close(self) -> None:
+        """Delivers what waits to be delivered, for a few seconds at most."""
+        if self.traces is not None:
+            await self.traces.close()
+        await self.webhooks.close()
 
 
 def shared(
@@ -81,8 +100,10 @@ def shared(
     spending = Spending(lambda: SqliteCounters(config.counters), lambda crossing: observer.emit(_crossed(crossing)))
     in_flight: dict[str, int] = {}
     loads = Loads(in_flight)
+    sampling = read_tracing(os.environ)
     return Shared(
-        observer.emit, CODEC, in_flight, Pace(), health, admission, sessions, spending, Outputs(), rates, loads
+        *(observer.emit, CODEC, in_flight, Pace(), health, admission, sessions, spending, Outputs(), rates, loads),
+        sampling,
     )
 
 

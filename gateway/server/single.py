@@ -7,6 +7,8 @@ import logging
 import os
 from collections.abc import Callable
 
+from starlette.routing import Mount
+
 from gateway.admission import Admission
 from gateway.config.load import load
 from gateway.config.types import Config
@@ -28,10 +30,12 @@ from gateway.server.ops import ops_app
 from gateway.server.options import Options, Sockets
 from gateway.server.probes import Prober
 from gateway.server.protocol import Limits
+from gateway.server.retention import prune_content
 from gateway.server.signals import Signals
 from gateway.sessions import Sessions
 from gateway.telemetry.events import ConfigReloaded
 from gateway.telemetry.log import Log
+from gateway.telemetry.trace import open_traces
 
 log = logging.getLogger("gateway")
 LEDGER_POLL = 0.5  # seconds between looks at the ledger's queue for its gauges
@@ -40,7 +44,7 @@ LEDGER_POLL = 0.5  # seconds between looks at the ledger's queue for its gauges
 async def serve_single(options: Options, config: Config, lines: Log, sockets: Sockets) -> int:
     """Serves until SIGTERM, drains, and returns the exit code."""
     signals = Signals(asyncio.get_running_loop())
-    observer = Observer(lines)
+    observer = Observer(lines, open_traces(os.environ))
     observer.configure(config)
     models = LocalModels()
     health = Health(observer.emit)
@@ -68,8 +72,7 @@ async def serve_single(options: Options, config: Config, lines: Log, sockets: So
     keyring.tell()
     limits = Limits(connections=room_for(options.max_connections, allow_files()))
     front = listener(PublicApp(gateway, keyring, options.max_body), drain_timeout=options.drain_timeout, limits=limits)
-    reach = Reach(lambda: gateway.runtime.config, load_again, health, lambda: None)
-    admin = admin_routes(os.environ.get(TOKEN, ""), reach)
+    admin = _admin(Reach(lambda: gateway.runtime.config, load_again, health, lambda: None))
     back = listener(ops_app(observer.metrics, lambda: "draining" * draining, models.pids, admin), drain_timeout=1)
     serving = asyncio.create_task(front.serve(sockets=[sockets.public]))
     operating = asyncio.create_task(back.serve(sockets=[sockets.ops]))
@@ -81,6 +84,7 @@ async def serve_single(options: Options, config: Config, lines: Log, sockets: So
         asyncio.create_task(observer.remember()),
         asyncio.create_task(_watch_ledger(gateway, observer)),
         asyncio.create_task(keyring.watch()),
+        asyncio.create_task(prune_content(lambda: gateway.runtime.config)),
         asyncio.create_task(watch_accounts(config.counters, observer.emit)),
     ]
     await signals.stop.wait()
@@ -93,10 +97,14 @@ async def serve_single(options: Options, config: Config, lines: Log, sockets: So
     await asyncio.gather(*upkeep, return_exceptions=True)
     await close(gateway, signals)
     await models.close()
-    await observer.webhooks.close()
+    await observer.close()
     back.should_exit = True
     await operating
     return 0
+
+
+def _admin(reach: Reach) -> list[Mount]:
+    return admin_routes(os.environ.get(TOKEN, ""), reach)
 
 
 def reload(

@@ -47,6 +47,7 @@ from gateway.server.observe import Observer
 from gateway.server.ops import ops_app
 from gateway.server.options import Options, Sockets
 from gateway.server.probes import ProbeProviders, Prober
+from gateway.server.retention import prune_content
 from gateway.server.sharing import HealthDesk
 from gateway.server.signals import Signals
 from gateway.telemetry.events import ConfigReloaded
@@ -116,6 +117,7 @@ class Supervisor:
             asyncio.create_task(self._meters.run()),
             asyncio.create_task(self._observer.remember()),
             asyncio.create_task(self._keyring.watch()),
+            asyncio.create_task(prune_content(lambda: self._config)),
             asyncio.create_task(watch_accounts(self._config.counters, self._observer.emit)),
         ]
         await signals.stop.wait()
@@ -128,7 +130,7 @@ class Supervisor:
         await asyncio.gather(*upkeep, return_exceptions=True)
         await self._probed.close()
         await self._models.close()
-        await self._observer.webhooks.close()
+        await self._observer.close()
         back.should_exit = True
         await operating
         return 0

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -44,6 +45,7 @@ from gateway.server.signals import Signals
 from gateway.server.single import reload
 from gateway.sessions import Sessions
 from gateway.telemetry.log import Log
+from gateway.telemetry.trace import open_traces
 
 log = logging.getLogger("gateway")
 REPORT_EVERY = 0.5  # seconds; metrics lag by at most one second (contract section 5)
@@ -66,7 +68,7 @@ async def work(options: Options, lines: Log, inherited: Inherited) -> None:
     frames = control.frames()
     _, content = await anext(frames)  # the file as the parent found it good; it may have been broken since
     config = load(options.config, content=content)
-    observer = Observer(lines)
+    observer = Observer(lines, open_traces(os.environ))
     observer.configure(config)
     models = SharedModels()
     health = WorkerHealth(lambda payload: control.send(HEALTH_REPORT, payload))
@@ -112,7 +114,7 @@ async def work(options: Options, lines: Log, inherited: Inherited) -> None:
         task.cancel()
     await asyncio.gather(*upkeep, return_exceptions=True)
     _send_metrics(control, gateway, observer)
-    await observer.webhooks.close()
+    await observer.close()
     await control.close()
     await lines.close()
 

@@ -126,6 +126,7 @@ REQUEST_COLUMNS = (
     Column("asked_task", TEXT_OR_NULL, since=3),
     Column("body_bytes", WHOLE_OR_NULL, since=3),
     MORE,
+    Column("trace_id", TEXT_OR_NULL, since=5),
 )
 
 ATTEMPT_COLUMNS = (

@@ -73,6 +73,7 @@ PICKED = (
     "user",
     "outcome",
     "rejection",
+    "trace_id",
 )
 """Columns by which `latest` can pick."""
 

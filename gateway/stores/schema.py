@@ -59,7 +59,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     added({"requests": REQUEST_COLUMNS, "attempts": ATTEMPT_COLUMNS}, 3),
     # 4: service tiers, and tokens of sound and images
     added({"requests": REQUEST_COLUMNS, "attempts": ATTEMPT_COLUMNS}, 4),
-    # 5: added(..., 5), and so on. Never change an older one.
+    (  # 5: traces, and what was said where a route keeps that
+        *added({"requests": REQUEST_COLUMNS, "attempts": ATTEMPT_COLUMNS}, 5),
+        "CREATE INDEX requests_by_trace ON requests (trace_id) WHERE trace_id IS NOT NULL",
+        f"""CREATE TABLE content (
+            request_id TEXT NOT NULL PRIMARY KEY, at INTEGER NOT NULL, expires INTEGER NOT NULL,
+            prompt TEXT NOT NULL, prompt_bytes INTEGER NOT NULL, answer TEXT NOT NULL, answer_bytes INTEGER NOT NULL,
+            redacted INTEGER NOT NULL){_KEYED}""",
+        "CREATE INDEX content_by_expiry ON content (expires)",
+    ),
+    # 6: added(..., 6), and so on. Never change an older one.
 )
 """What brings a file from version n (its place, from 0) to n + 1. PRAGMA user_version holds a file's version."""
 

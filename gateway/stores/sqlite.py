@@ -23,6 +23,7 @@ from tenacity import (
 
 from gateway.core.record import Record
 from gateway.errors import StoreUnavailable
+from gateway.stores import content
 from gateway.stores.columns import ATTEMPTS, REQUESTS, SqlValue, insert_attempt, insert_request
 from gateway.stores.schema import connect, transaction
 
@@ -264,6 +265,9 @@ def write(
                 for number, attempt in enumerate(record.attempts)
             ],
         )
+        said = [tidy(content.row(record)) for record in fresh if record.content is not None]
+        if said:
+            connection.executemany(content.INSERT, said)
     return repeated
 
 

@@ -42,6 +42,12 @@ class LedgerState(NamedTuple):
     dropped: int
 
 
+class TracesLost(NamedTuple):
+    """So many requests more whose spans could not be delivered."""
+
+    requests: int
+
+
 class BreakerChanged(NamedTuple):
     """The breaker of a model's replica is in another state. One process tells: the one that holds the breakers."""
 
@@ -103,6 +109,7 @@ Event = (
     | RequestFinished
     | ConfigReloaded
     | LedgerState
+    | TracesLost
     | BreakerChanged
     | BudgetCrossed
     | BudgetBalances

@@ -26,6 +26,7 @@ class Family(NamedTuple):
 REQUEST_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
 FIRST_TOKEN_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
+STAGE_SECONDS = (10e-6, 50e-6, 100e-6, 500e-6, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30, 120)
 OVERHEAD_SECONDS = (50e-6, 100e-6, 250e-6, 500e-6, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 
 TEAM = ("route", "task", "team")
@@ -69,6 +70,15 @@ OVERHEAD = Family(
     "The gateway's own part of each request's duration.",
     (),
     OVERHEAD_SECONDS,
+    NANO,
+)
+STAGES = Family(
+    "gateway_stage_seconds",
+    "histogram",
+    "Of a request: read (head to parsed body), admit (a place in the process), decide (task, limits, plan). "
+    "Of each attempt: reserve (place and budget), connect (a connection), first_byte (sent to the answer's head).",
+    ("stage",),
+    STAGE_SECONDS,
     NANO,
 )
 TOKENS = Family(
@@ -218,6 +228,9 @@ LEDGER_FAILURES = Family(
 LEDGER_DROPPED = Family(
     "gateway_ledger_rows_dropped_total", "counter", "Requests missing from the ledger (stores.on_full: drop)."
 )
+TRACES_LOST = Family(
+    "gateway_traces_lost_total", "counter", "Requests whose spans found no place in the queue or were not delivered."
+)
 CONFIG = Family("gateway_config_info", "info", "The configuration in force.", ("hash",))
 RELOADS = Family("gateway_config_reloads_total", "counter", "Reloads of routes.yaml.", ("result",))
 RELOADED = Family(
@@ -234,6 +247,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
         FIRST_TOKEN,
         PER_TOKEN,
         OVERHEAD,
+        STAGES,
         TOKENS,
         COST,
         BASELINE,
@@ -263,6 +277,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
         LEDGER_DEPTH,
         LEDGER_FAILURES,
         LEDGER_DROPPED,
+        TRACES_LOST,
         CONFIG,
         RELOADS,
         RELOADED,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from gateway.config.types import Config, Key
 from gateway.core.failures import Kind
+from gateway.core.record import AttemptStages, Stages
 from gateway.core.routing import Model, Route
 from gateway.core.scopes import ALL
 from gateway.core.tasks import DEFAULT_TASK
@@ -21,11 +22,16 @@ NONE = "none"  # no value: no team, or no route and no model because the request
 DIRECT = "direct"
 
 OUTCOMES = ("ok", "client_error", "rejected", "upstream_error", "cancelled")
-REJECTIONS = ("auth", "rate_limit", "budget", "overload", "invalid", "not_found")
+REJECTIONS = (
+    *("auth", "permission", "not_found", "invalid", "too_large", "rate_limit", "budget"),
+    *("overload", "store_unavailable"),
+)
 PURPOSES = ("answer", "retry", "hedge")
 RESULTS = ("ok", "relayed", "cancelled", *Kind)
 TOKEN_TYPES = ("input", "cached_input", "cache_write", "output", "reasoning")
 RELOAD_RESULTS = ("ok", "rejected")
+
+STAGES = (*Stages._fields, *AttemptStages._fields)
 
 MOST_COMBINATIONS = 1_000
 """Of route, model, task and team, shown before they were seen: a huge configuration must not make a huge page."""
@@ -127,6 +133,8 @@ def initial_series(sets: LabelSets) -> dict[str, dict[Labels, None]]:
     add(families.RELOADS, RELOAD_RESULTS)
     for family in (families.OVERHEAD, families.LEDGER_DEPTH, families.LEDGER_FAILURES, families.LEDGER_DROPPED):
         add(family)
+    add(families.TRACES_LOST)
+    add(families.STAGES, STAGES)
     for family, labels in itertools.chain(_fallbacks(sets), _budgets(sets)):
         found.setdefault(family.name, {})[labels] = None
     for pair in sets.pairs[:MOST_COMBINATIONS]:

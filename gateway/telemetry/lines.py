@@ -153,6 +153,7 @@ def _named(r: Record) -> tuple[tuple[str, str], ...]:
         ("team", r.team),
         ("user", r.user),
         ("client_request_id", r.client_request_id),
+        ("trace_id", r.trace_id),
     )
 
 

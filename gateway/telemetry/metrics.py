@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from gateway.core.record import AttemptRecord, Record
 from gateway.core.scopes import ALL
 from gateway.telemetry import families
 from gateway.telemetry.capacity import Capacity
+from gateway.telemetry.cells import Cell, StageCells, add, sum_up
 from gateway.telemetry.events import (
     BreakerChanged,
     BudgetBalance,
@@ -33,18 +33,16 @@ from gateway.telemetry.events import (
     RequestStarted,
     ServerLost,
     ServerRead,
+    TracesLost,
 )
+from gateway.telemetry.exemplars import STREAM, Exemplars
 from gateway.telemetry.exposition import expose
-from gateway.telemetry.families import FAMILIES, NANO, Family, Labels
+from gateway.telemetry.families import FAMILIES, Family, Labels
 from gateway.telemetry.labels import NONE, OTHER, TOKEN_TYPES, LabelSets, initial_series
 from gateway.wire import CODEC
 
-Cell = list[int]
-"""[value], or of a histogram the counts by bucket (not cumulative, the last is +Inf) and then the sum."""
-
 NO_FALLBACK = frozenset({"first", "retry", HEDGE})  # reasons that are no failure of another model
 
-STREAM = {False: "false", True: "true"}
 BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
 
 
@@ -118,6 +116,8 @@ class Metrics:
         self._places: dict[tuple[str | bool, ...], RequestPlace] = {}
         self._overhead = self._cell(families.OVERHEAD)
         self.capacity = Capacity()
+        self._stages = StageCells(self._cell)
+        self._exemplars = Exemplars()
 
     def _cell(self, family: Family, *labels: str) -> Cell:
         return self._series[family.name].cell(*labels)
@@ -138,19 +138,20 @@ class Metrics:
             self._config = self._config_sent = (labels.config_hash, True)
 
     def observe(self, event: Event) -> None:
-        """A BudgetCrossed counts nothing: the gauges show it."""
+        """What has no case here is shown otherwise: of a crossed threshold, the gauges tell."""
         match event:
             case RequestFinished(record):
                 self._request(record)
-            case RequestStarted(model):
-                self._gauge(families.IN_FLIGHT, self._models.get(model, OTHER))[0] += 1
-            case RequestEnded(model):
-                self._gauge(families.IN_FLIGHT, self._models.get(model, OTHER))[0] -= 1
+            case RequestStarted(model) | RequestEnded(model):
+                change = 1 if type(event) is RequestStarted else -1
+                self._gauge(families.IN_FLIGHT, self._models.get(model, OTHER))[0] += change
             case ConfigReloaded(result, hash):
                 self._config = (hash, result == "ok")
                 self._cell(families.RELOADS, result)[0] += 1
             case LedgerState():
                 self._ledger_state(event)
+            case TracesLost(requests):
+                self._cell(families.TRACES_LOST)[0] += requests
             case BreakerChanged(model, endpoint, state):
                 if model in self._models:
                     self._gauge(families.BREAKER, model, endpoint)[0] = BREAKER_STATES[state]
@@ -163,10 +164,13 @@ class Metrics:
         key = (record.route, record.task, record.model, record.provider, record.team, record.outcome, record.stream)
         place = self._places.get(key) or self._place(key)
         place.requests[0] += 1
-        _add(place.duration, families.REQUEST_SECONDS, record.duration)
-        _add(self._overhead, families.OVERHEAD_SECONDS, record.overhead)
+        add(place.duration, families.REQUEST_SECONDS, record.duration)
+        add(self._overhead, families.OVERHEAD_SECONDS, record.overhead)
+        self._stages.add(record.stages)
+        if record.trace_id:
+            self._exemplars.observe(record, place.route, place.model)
         if record.first_token is not None:
-            _add(place.first_token, families.FIRST_TOKEN_SECONDS, record.first_token)
+            add(place.first_token, families.FIRST_TOKEN_SECONDS, record.first_token)
         for attempt in record.attempts:
             self._attempt(place, attempt)
         if record.baseline_model and record.outcome == "ok" and not record.unpriced:
@@ -211,6 +215,7 @@ class Metrics:
         key = (attempt.model, attempt.provider, attempt.hosting, attempt.purpose, attempt.result)
         at = place.attempts.get(key) or self._attempt_place(place, key)
         at.attempts[0] += 1
+        self._stages.add(attempt.stages)
         at.cost[0] += attempt.cost_nano
         fresh, cached, written, output, reasoning, estimated, _ = attempt.usage
         at.input[0] += fresh
@@ -226,7 +231,7 @@ class Metrics:
             self._cell(families.ESTIMATED, at.model)[0] += 1
         elif attempt.first_token is not None and attempt.result == "ok" and output + reasoning > 1:
             after = attempt.duration - attempt.first_token
-            _add(at.per_token, families.TOKEN_SECONDS, after / (output + reasoning - 1))
+            add(at.per_token, families.TOKEN_SECONDS, after / (output + reasoning - 1))
 
     def _budget(self, name: str) -> str:
         return name if self._labels is not None and name in self._labels.budgets else OTHER
@@ -309,12 +314,14 @@ class Metrics:
                 ],
                 "gauges": [(name, *item) for name, s in own.items() for item in s.cells.items() if any(item[1])],
                 "config": self._config if self._config != self._config_sent else None,
+                "exemplars": self._exemplars.take(),
             }
         )
         for series in self._series.values():
             series.cells.clear()
         self._places.clear()
         self._overhead = self._cell(families.OVERHEAD)
+        self._stages = StageCells(self._cell)
         self._config_sent = self._config
         return delta
 
@@ -322,9 +329,10 @@ class Metrics:
         """Adds what another process took. `source` names that process, for `forget`."""
         taken: Mapping[str, Any] = CODEC.loads(delta)
         for name, labels, values in taken["series"]:
-            _sum(self._series[name].cell(*labels), values)
+            sum_up(self._series[name].cell(*labels), values)
         for name, labels, values in taken["gauges"]:
-            _sum(self._gauge(FAMILIES[name], *labels, source=source), values)
+            sum_up(self._gauge(FAMILIES[name], *labels, source=source), values)
+        self._exemplars.merge(taken["exemplars"])
         if taken["config"]:
             self._config = (taken["config"][0], taken["config"][1])
 
@@ -341,7 +349,7 @@ class Metrics:
 
     def render(self, accept: str, more: Iterable[Collector] = ()) -> tuple[bytes, str]:
         """The exposition and its content type, as the scraper's `Accept` prefers: OpenMetrics or Prometheus text."""
-        return expose(self.series(), accept, more)
+        return expose(self.series(), accept, self._exemplars.of, more)
 
     def series(self) -> Iterator[tuple[Family, Mapping[Labels, Cell]]]:
         """Every family with its series in integers: those that are shown from the start, and those seen since."""
@@ -368,26 +376,10 @@ class Metrics:
         for gauges in self._gauges.values():
             if family.name in gauges:
                 for labels, cell in gauges[family.name].cells.items():
-                    _sum(total.cell(*labels), cell)
+                    sum_up(total.cell(*labels), cell)
         return total.cells
-
-
-def _add(cell: Cell, bounds: tuple[float, ...], seconds: float) -> None:
-    """One observation of a histogram. A bucket holds what is less or equal to its bound.
-
-    A negative one counts as zero: OpenMetrics forbids a negative sum, and one would cost the whole scrape.
-    """
-    if seconds < 0:
-        seconds = 0.0
-    cell[bisect_left(bounds, seconds)] += 1
-    cell[-1] += round(seconds * NANO)
 
 
 def _scope(balance: BudgetBalance, sets: LabelSets) -> str:
     scope = balance.scope.partition(" ")[2] or balance.scope
     return scope if scope in sets.scopes else OTHER
-
-
-def _sum(cell: Cell, values: Cell) -> None:
-    for i, value in enumerate(values):
-        cell[i] += value

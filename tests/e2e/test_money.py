@@ -7,26 +7,42 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-import httpx
 import pytest
 
 from tests import replies
 from tests.replies import Tokens
 from tests.servers import Gateway, until
-from tests.upstream import Billed, Received, Reply, Step, Upstream
+from tests.upstream import STALL, Billed, Received, Reply, Step, Upstream
 
 from .conftest import ROUTES, SECRET
 
-# Nano-USD a token, as the prices in ROUTES: USD 1 per million tokens is 1,000.
+# Nano-USD a token, as the prices in ROUTES and MORE: USD 1 per million tokens is 1,000.
 RATES = {"a": Billed("a", 1000, 100, 1000, 2000, 4000), "b": Billed("b", 3000, 3000, 3000, 6000, 6000)}
+RATES |= {name: Billed(name, 7000, 7000, 7000, 11000, 11000) for name in ("first", "second")}
+RATES |= {name: Billed(name, 500, 500, 500, 900, 900) for name in ("silent", "endless", "breaks", "goes-on")}
+MORE = """
+  - {name: hedged, match: {model: hedged}, use: [first], fallback: [second], retries: 0, hedge: {after: 50ms}, timeout: {attempt: 3s}}
+  - {name: continued, match: {model: continued}, use: [breaks], fallback: [goes-on], retries: 0, mid_stream: continue}
+"""  # noqa: E501 - a line a route
 TYPES = ("input", "cached_input", "cache_write", "output", "reasoning")
 REQUESTS = 300
+OTHERS = 24  # of each kind whose bill is an estimate
+HEDGED = 160
+
+PROMPT = "x"  # one token, by the rule for what nobody reported: a token for each four characters begun
+SAID = "word0 word1 "
 
 
 def nano(billed: Billed) -> int:
     rates = RATES[billed.model]
     return sum(getattr(billed, kind) * getattr(rates, kind) for kind in TYPES)
+
+
+def estimated(received: Received, said: str) -> Billed:
+    """An upstream that charges by the rule of contract section 3: estimated input and the output seen."""
+    return Billed(received.model, input=-(-len(PROMPT) // 4), output=-(-len(said) // 4))
 
 
 def mixed(seed: int) -> Reply:
@@ -44,44 +60,111 @@ def mixed(seed: int) -> Reply:
     return reply
 
 
-def traffic(gateway: Gateway) -> list[httpx.Response]:
+def silent(received: Received) -> Iterator[Step]:
+    """A good stream that never says what it used."""
+    yield estimated(received, SAID)
+    yield from (step for step in replies.ok(SAID, usage="absent")(received) if not isinstance(step, Billed))
+
+
+def says_then(ending: Step) -> Reply:
+    def reply(received: Received) -> Iterator[Step]:
+        yield estimated(received, SAID)
+        yield from replies.words_then([ending], words=2)(received)
+
+    return reply
+
+
+def often_broken(received: Received) -> Iterator[Step]:
+    """One stream in four ends in the middle: fewer than open its breaker."""
+    breaks = received.json["user"] % 4 == 3
+    yield from (says_then(replies.END) if breaks else replies.ok(tokens=Tokens(9, 3, 7, 2)))(received)
+
+
+def sometimes_slow(received: Received) -> Iterator[Step]:
+    """One in forty embeddings does not come at all. Whoever loses a race has read one token, and charges it."""
+    if received.json["user"] % 40 == 39:
+        yield Billed(received.model, input=1)
+        yield STALL
+    yield from replies.ok(tokens=Tokens(1))(received)
+
+
+def traffic(gateway: Gateway) -> list[int]:
+    """The statuses that clients saw."""
     dice = random.Random(7)  # noqa: S311 - as above
 
-    def one(index: int) -> httpx.Response:
+    def one(index: int) -> int:
         model = ("pair", "again", "a", "b", "auto")[index % 5]
         path = ("/v1/chat/completions", "/v1/chat/completions", "/v1/completions", "/v1/embeddings")[index % 4]
-        body: dict[str, object] = {
-            "model": model,
-            "prompt": "x",
-            "input": "x",
-            "messages": [{"role": "user", "content": "x"}],
-        }
+        body: dict[str, object] = {"model": model, "prompt": PROMPT, "input": PROMPT, **chat()}
         if "embeddings" not in path and stream[index]:
             body["stream"] = True
-        return gateway.post(path, json=body)
+        return gateway.post(path, json=body).status_code
+
+    def hedged(index: int) -> int:
+        return gateway.post("/v1/embeddings", json={"model": "hedged", "input": PROMPT, "user": index}).status_code
+
+    def streamed(index: int) -> int:
+        model = ("silent", "continued")[index % 2]
+        answer = gateway.post(json={"model": model, "stream": True, "user": index // 2, **chat()})
+        assert "error" not in answer.text
+        return answer.status_code
+
+    def left(_: int) -> int:
+        """Reads all there is, which is no whole answer, and goes."""
+        body = {"model": "endless", "stream": True, **chat()}
+        with gateway.client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            seen = ""
+            for text in answer.iter_text():
+                seen += text
+                if "word1" in seen:
+                    return answer.status_code
+        raise AssertionError("the answer ended")
 
     stream = [dice.random() < 0.5 for _ in range(REQUESTS)]
     with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(one, range(REQUESTS)))
+        kinds = [
+            pool.map(one, range(REQUESTS)),
+            pool.map(hedged, range(HEDGED)),
+            pool.map(left, range(OTHERS)),
+            pool.map(streamed, range(2 * OTHERS)),
+        ]
+        return [status for kind in kinds for status in kind]
 
 
-@pytest.mark.parametrize("args", [[], ["--workers", "2"]], ids=["one process", "two workers"])
+def chat() -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": PROMPT}]}
+
+
+def priced(base: str) -> str:
+    """ROUTES, and what it takes for every kind of bill."""
+    price = "price: {input: 0.5, output: 0.9}"
+    models = "".join(f"  {name}: {{provider: up, model: {name}-up, price: {{input: 7, output: 11}}}}\n"
+                     for name in ("first", "second"))  # fmt: skip
+    models += "".join(f"  {name}: {{provider: up, model: {name}-up, {price}, supports: [prefill]}}\n"
+                      for name in ("silent", "endless", "breaks", "goes-on"))  # fmt: skip
+    return ROUTES.replace("tasks:", f"{models}tasks:").replace("@BASE@", base).replace("@DEAD@", "9") + MORE
+
+
+@pytest.mark.parametrize("args", [[], ["--workers", "4"]], ids=["one process", "four workers"])
 def test_billed_equals_ledger_equals_counters(tmp_path: Path, args: list[str]) -> None:
+    """Streams, retries, fallbacks, races, broken and continued answers, clients that leave, usage nobody reports."""
+    total = REQUESTS + HEDGED + 3 * OTHERS
     with Upstream(replies.ok()) as upstream:
-        routes = ROUTES.replace("@BASE@", upstream.base_url).replace("@DEAD@", "9")
-        upstream.always("a-up", mixed(1))
-        upstream.always("b-up", mixed(2))
-        with Gateway(tmp_path, routes, env={"UP_KEY": SECRET}, args=args) as gateway:
-            answers = traffic(gateway)
-            rows = gateway.wait_rows(REQUESTS)
+        for model, reply in (("a", mixed(1)), ("b", mixed(2)), ("silent", silent), ("endless", says_then(STALL)),
+                             ("breaks", often_broken), ("first", sometimes_slow),
+                             ("second", replies.ok(tokens=Tokens(1)))):  # fmt: skip
+            upstream.always(f"{model}-up", reply)
+        with Gateway(tmp_path, priced(upstream.base_url), env={"UP_KEY": SECRET}, args=args) as gateway:
+            statuses = traffic(gateway)
+            rows = gateway.wait_rows(total, 30)
             attempts = gateway.rows("SELECT * FROM attempts")
-            until("all counted", lambda: gateway.metric("gateway_requests_total") == REQUESTS)
+            until("all counted", lambda: gateway.metric("gateway_requests_total") == total)
             counters = gateway.samples()
     billed = [entry._replace(model=entry.model.removesuffix("-up")) for entry in upstream.billed]
 
-    assert len(rows) == REQUESTS
-    assert len(billed) > REQUESTS / 2
-    assert sorted(row["status"] for row in rows) == sorted(answer.status_code for answer in answers)
+    assert len(rows) == total
+    assert sorted(row["status"] for row in rows) == sorted(statuses)
+    everything_happened(rows, attempts)
     expected = Counter[tuple[str, str]]()
     for entry in billed:
         expected.update({(entry.model, kind): getattr(entry, kind) for kind in TYPES})
@@ -101,6 +184,21 @@ def test_billed_equals_ledger_equals_counters(tmp_path: Path, args: list[str]) -
         elif sample.name == "gateway_cost_usd_total":
             counted[sample.labels["model"], "nano"] += round(sample.value * 1e9)
     assert +counted == +expected
+
+
+def everything_happened(rows: list[dict[str, Any]], attempts: list[dict[str, Any]]) -> None:
+    """The sums below prove little where the traffic was not what it is meant to be."""
+    outcomes = Counter(row["outcome"] for row in rows)
+    assert outcomes["cancelled"] == OTHERS
+    assert outcomes["ok"] > REQUESTS / 2 + HEDGED + 2 * OTHERS
+    assert len([row for row in rows if row["fallback_reason"] and row["stream"]]) > OTHERS / 4
+    purposes = Counter(attempt["purpose"] for attempt in attempts)
+    assert purposes["hedge"] >= 1
+    assert purposes["retry"] > 10
+    reasons = Counter(attempt["reason"] for attempt in attempts)
+    assert reasons["retry"] >= 1
+    assert reasons["stream_cut"] >= 2
+    assert len([attempt for attempt in attempts if attempt["usage_estimated"]]) > 2 * OTHERS
 
 
 def test_baseline_and_saving(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from gateway.core.failures import Kind
-from gateway.core.record import AttemptRecord, Record
+from gateway.core.record import NO_ATTEMPT_STAGES, NO_STAGES, AttemptRecord, Record
 from gateway.core.usage import More, Usage
 from gateway.stores.sqlite import SqliteLedger
 
@@ -98,6 +98,8 @@ attempts = st.builds(
     retry_after=st.none() | seconds,
     upstream_request_id=texts,
     detail=texts,
+    **{name: st.just("") for name in ("span_id", "upstream_model", "response_model", "finish")},  # nor these
+    stages=st.just(NO_ATTEMPT_STAGES),
 )
 
 
@@ -146,6 +148,10 @@ records = st.builds(
     timeout=st.none() | seconds,
     asked_task=texts,
     body_bytes=st.none() | tokens,
+    trace_id=st.sampled_from(["", "4bf92f3577b34da6a3ce929d0e0e4736"]),
+    span=st.none(),  # this and the stages are not for the ledger
+    stages=st.just(NO_STAGES),
+    content=st.none(),
     attempts=st.lists(attempts, max_size=3).map(tuple),
 ).map(_with_its_cost)
 

@@ -19,7 +19,7 @@ from gateway.core.attempts import Continue, Fail, Try, Wait, next_step
 from gateway.core.call import Call, Principal
 from gateway.core.capture import Assembly
 from gateway.core.explain import explain
-from gateway.core.failures import Kind
+from gateway.core.failures import RELAYED
 from gateway.core.limits import touched
 from gateway.core.routing import Plan, Signals
 from gateway.core.routing import plan as plan_for
@@ -31,9 +31,6 @@ from gateway.providers.base import Provider
 from gateway.rates import Passed
 from gateway.stores.base import Ledger
 from gateway.telemetry.events import RequestFinished
-
-# Kinds that say something about the request itself: where no target is left, the client sees the upstream's own words.
-RELAYED = frozenset({Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTER})
 
 
 class Parts(NamedTuple):

@@ -21,7 +21,7 @@ from gateway.core.resume import Partial
 from gateway.core.routing import Plan, Target
 from gateway.core.tasks import Task
 from gateway.core.traces import Parent, Sampling, Span, begin, outgoing
-from gateway.core.usage import Usage
+from gateway.core.usage import Usage, together
 from gateway.core.verdicts import said
 from gateway.errors import RequestError
 from gateway.observed import NOTHING, Observed
@@ -141,7 +141,7 @@ class Flight:
         else:
             usage = seen.failed_usage(result, end.status, self.estimated_input)
         if end.committed:  # the client has it, or a part of it
-            self.usage = _together(self.usage, usage)
+            self.usage = together(self.usage, usage)
         price = target.price
         record = AttemptRecord(
             model=target.model.name,
@@ -295,17 +295,6 @@ class Flight:
             span=self.span,
             stages=self._stages(),
         )
-
-
-def _together(before: Usage, usage: Usage) -> Usage:
-    """The usage of an answer that several upstreams gave: the input counts once, what each put out adds up."""
-    if before == NOTHING:
-        return usage
-    return before._replace(
-        output=before.output + usage.output,
-        reasoning=before.reasoning + usage.reasoning,
-        estimated=before.estimated or usage.estimated,
-    )
 
 
 def _own_user(call: Call | None) -> str:

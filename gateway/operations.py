@@ -280,6 +280,15 @@ def decide(config: Config, key: str, headers: Sequence[tuple[bytes, bytes]], bod
     return Decision(call, plan(rules, call, task, who, signals), who, balances)
 
 
+def holders(config: Config, stored: Config) -> dict[str, Principal]:
+    """Every key that a file declares or that was created, whether it opens or not, by name.
+
+    `stored`: the configuration whose store holds the created ones.
+    """
+    known = {key.principal.key: key.principal for key in config.keys}
+    return {key.name: principal(settings_of(key)) for key in _created(stored)} | known
+
+
 def _holder(config: Config, name: str) -> Principal:
     now = datetime.datetime.now(datetime.UTC)
     known = {key.principal.key: (key.principal, key.expires) for key in config.keys}

@@ -25,6 +25,8 @@ COMMANDS = {
     "serve": Command("gateway.cli.serve", "serve requests"),
     "check": Command("gateway.cli.check", "check routes.yaml; show routes, models and prices"),
     "explain": Command("gateway.cli.explain", "show which models a request would be sent to, and why"),
+    "plan": Command("gateway.cli.plan", "show what a changed routes.yaml would have done with past requests"),
+    "report": Command("gateway.cli.report", "show what requests have cost and saved"),
     "keys": Command("gateway.cli.keys", "make, list, replace and end keys"),
     "budgets": Command("gateway.cli.budgets", "show budgets; correct or reset what counts as spent"),
     "import": Command("gateway.cli.importing", "make a routes.yaml of another gateway's configuration"),

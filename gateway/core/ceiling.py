@@ -18,6 +18,7 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from gateway.core.call import Call
+from gateway.core.content import CHARACTERS_PER_TOKEN
 from gateway.core.pricing import Price, cost
 from gateway.core.rules import Target
 from gateway.core.strategies import UNKNOWN_OUTPUT, service_tier
@@ -64,15 +65,22 @@ class Unbounded(NamedTuple):
 
 def ceiling(call: Call, target: Target, left: int, p99: int | None, *, clamp: bool) -> Ceiling | Unbounded:
     """`left`: nano-USD in the tightest budget it touches; `p99`: the route's output tokens, None while unknown."""
+    price, extra = target.price, target.model.max_extra_nano
+    if price is not None and extra is None and not price.unmetered and (what := _unbounded(call, target)):
+        how = f"give {target.model.name} `max_extra_usd` in routes.yaml"
+        return Unbounded(f"{what} may cost more than can be told beforehand; {how}", "insufficient_quota")
+    return ceiling_at(input_bound(call, target) if price is not None else 0, call, target, left, p99, clamp=clamp)
+
+
+def ceiling_at(
+    read: int, call: Call, target: Target, left: int, p99: int | None, *, clamp: bool
+) -> Ceiling | Unbounded:
+    """`ceiling` of a call that reads at most so many tokens and holds nothing without a bound."""
     price = target.price
     if price is None:
         how = "`price: {input: ..., output: ...}` in USD per million tokens, or `price: unmetered`"
         return Unbounded(f"no known price; give {target.model.name} {how} in routes.yaml", "unpriced_model")
     extra = target.model.max_extra_nano
-    if extra is None and not price.unmetered and (what := _unbounded(call, target)):
-        how = f"give {target.model.name} `max_extra_usd` in routes.yaml"
-        return Unbounded(f"{what} may cost more than can be told beforehand; {how}", "insufficient_quota")
-    read = input_bound(call, target)
     made = _choices(call, target) * call.items
     longest, cap = _output(call, target, p99)
     rates = _possible(price, call, target, read)
@@ -117,6 +125,15 @@ def _unescaped(text: str) -> str:
     """JSON's `\\uXXXX` as what they stand for. In C throughout: clients that write ASCII only have one a character."""
     ours = text.encode("raw_unicode_escape").decode("raw_unicode_escape", "replace")
     return ours.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")  # pairs become one character
+
+
+def recorded_bound(call: Call, size: int | None, target: Target) -> int:
+    """The same of a call whose body is gone. `size`: its bytes, taken to be ASCII; None: they go by the estimate."""
+    bound = (call.estimated_input * CHARACTERS_PER_TOKEN if size is None else size) + TEMPLATE_TOKENS
+    if "tools" in call.has:
+        bound += TOOL_TOKENS
+    window = target.model.context_window
+    return bound if window is None else min(bound, window)
 
 
 def _output(call: Call, target: Target, p99: int | None) -> tuple[int, int | None]:

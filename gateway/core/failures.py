@@ -29,6 +29,9 @@ class Kind(StrEnum):
 
 DEFAULT_FALLBACK_ON = frozenset(Kind) - {Kind.CONTENT_FILTER}
 
+# These say something about the request itself: where no target is left, the client sees the upstream's own words.
+RELAYED = frozenset({Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTER})
+
 
 class Refusal(NamedTuple):
     """What the body of an upstream's 4xx or 5xx says. Empty where it says nothing."""

@@ -161,6 +161,17 @@ def _service_tier(value: object) -> str:
 _NO_MORE = More()
 
 
+def together(before: Usage, usage: Usage) -> Usage:
+    """The usage of an answer that several upstreams gave: the input counts once, what each put out adds up."""
+    if before == Usage():
+        return usage
+    return before._replace(
+        output=before.output + usage.output,
+        reasoning=before.reasoning + usage.reasoning,
+        estimated=before.estimated or usage.estimated,
+    )
+
+
 def _count(value: object) -> int | None:
     """A count of tokens, or None: booleans, strings, fractions, negative and absurd numbers are none."""
     return value if type(value) is int and 0 <= value <= _ABSURD else None

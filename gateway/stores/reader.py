@@ -19,9 +19,12 @@ PAGE = 500
 SELECT_REQUESTS = f"SELECT {names(REQUEST_COLUMNS)} FROM requests"  # noqa: S608 - our own names
 SELECT_ATTEMPTS = f"SELECT request_id, {names(ATTEMPT_COLUMNS)} FROM attempts"  # noqa: S608 - our own names
 
-SUM_REQUESTS = """
-SELECT count(*), coalesce(sum(cost_nano), 0), coalesce(sum(baseline_nano) FILTER (WHERE baseline_model IS NOT NULL), 0)
-FROM requests"""
+# A request of which a part has no price adds no baseline, as in the metrics (contract section 5).
+HAS_BASELINE = "r.baseline_model IS NOT NULL AND r.outcome = 'ok' AND NOT r.unpriced"
+
+SUM_REQUESTS = f"""
+SELECT count(*), coalesce(sum(r.cost_nano), 0), coalesce(sum(r.baseline_nano) FILTER (WHERE {HAS_BASELINE}), 0)
+FROM requests AS r"""  # noqa: S608 - our own names
 SUM_ATTEMPTS = """
 SELECT count(*), coalesce(sum(cost_nano), 0), coalesce(sum(input_tokens), 0), coalesce(sum(cached_input_tokens), 0),
        coalesce(sum(cache_write_tokens), 0), coalesce(sum(output_tokens), 0), coalesce(sum(reasoning_tokens), 0)

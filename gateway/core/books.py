@@ -1,0 +1,99 @@
+"""Budgets in a replay: what is settled in every account when recorded calls come one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from gateway.core.budgets import (
+    MOST_USERS,
+    NOTHING_TOUCHED,
+    OTHER,
+    Account,
+    Action,
+    Balance,
+    Budget,
+    Touch,
+    Touched,
+    verdict,
+)
+from gateway.core.call import Call, Principal
+from gateway.core.routing import Rules
+from gateway.core.tasks import Task
+
+_PRUNED = 4096  # settlements between two looks for windows that have ended
+
+
+class Books:
+    """One configuration's budgets. Accounts of windows that have ended are forgotten."""
+
+    def __init__(self, rules: Rules, principals: Mapping[str, Principal]) -> None:
+        self._guards = rules.guards
+        self.budgets: tuple[Budget, ...] = rules.budgets + tuple(
+            budget for _, each in sorted(principals.items()) for budget in each.budgets
+        )
+        self._settled: dict[Account, tuple[int, float]] = {}  # nano-USD, and when its window ends
+        self._users: dict[tuple[str, str], int] = {}  # by budget and window: scopes told apart
+        self._until_pruned = _PRUNED
+
+    def begins(self, now: float) -> float:
+        """When the earliest of the windows in force at `now` began, unix seconds; `now` without budgets."""
+        return min((budget.window.bounds(now)[0] for budget in self.budgets), default=now)
+
+    def copied_from(self, other: Books) -> None:
+        """Takes over what is settled in another's accounts, where the budgets are the same."""
+        self._settled = dict(other._settled)
+        self._users = dict(other._users)
+
+    def touched(self, call: Call, task: Task, principal: Principal, now: float) -> Touched:
+        return self._guards.touched(call, task, principal, now) if self.budgets else NOTHING_TOUCHED
+
+    def balance(self, account: Account) -> Balance:
+        found = self._settled.get(account)
+        if found is None and account.scope.startswith("user "):
+            found = self._settled.get(_shared(account))
+        return Balance() if found is None else Balance(found[0])
+
+    def asked(self, touched: Touched) -> Action:
+        """The strictest that the request's own budgets ask for."""
+        return verdict(touched.of_request, self.balance).action
+
+    def standing(self, touched: Touched) -> list[tuple[Budget, int]]:
+        return [(touch.budget, self.balance(touch.account).settled) for touch in touched.of_request]
+
+    def left(self, touches: Sequence[Touch]) -> tuple[int, Touch]:
+        """Nano-USD in the tightest of the budgets, and which it is."""
+        return min(
+            ((touch.budget.limit_nano - self.balance(touch.account).settled, touch) for touch in touches),
+            key=lambda pair: pair[0],
+        )
+
+    def settle(self, touches: Iterable[Touch], nano: int) -> None:
+        for touch in touches:
+            account = self._own(touch)
+            known = self._settled.get(account)
+            self._settled[account] = (nano if known is None else known[0] + nano, touch.ends)
+
+    def _own(self, touch: Touch) -> Account:
+        """The account it is booked to: users beyond the most that are told apart share one."""
+        account = touch.account
+        if touch.budget.per != "user" or account in self._settled:
+            return account
+        window = (account.budget, account.window)
+        told_apart = self._users.get(window, 0)
+        if told_apart >= MOST_USERS:
+            return _shared(account)
+        self._users[window] = told_apart + 1
+        return account
+
+    def forget(self, now: float) -> None:
+        """Drops what has ended, every so many calls."""
+        self._until_pruned -= 1
+        if self._until_pruned <= 0:
+            self._until_pruned = max(_PRUNED, len(self._settled))
+            self._settled = {account: each for account, each in self._settled.items() if each[1] > now}
+            in_force = {(account.budget, account.window) for account in self._settled}
+            self._users = {window: count for window, count in self._users.items() if window in in_force}
+
+
+def _shared(account: Account) -> Account:
+    return account._replace(scope=f"user {OTHER}")

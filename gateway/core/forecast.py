@@ -1,0 +1,283 @@
+"""What a changed configuration would have done with recorded requests: cost, mix, budgets, and what nobody can know.
+
+`take` is given the requests one by one, in the order of their time. `needs` says beforehand whether it will ask for a
+request's attempts, which most do not need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from gateway.core.attempts import BUDGET
+from gateway.core.books import Books
+from gateway.core.budgets import Touch, Touched
+from gateway.core.call import Endpoint
+from gateway.core.ceiling import Unbounded, ceiling_at, recorded_bound
+from gateway.core.index import price_of
+from gateway.core.recorded import RecordedCall, Row, Tried
+from gateway.core.redecide import Budgeted, Decision, Pair, Redecider, Side
+from gateway.core.replay import Case, NoRoom, Replayed, replay
+from gateway.core.routing import Model, Target
+from gateway.core.tally import UNKNOWNS, Tally
+from gateway.core.tasks import Task
+from gateway.core.usage import Usage
+
+_KEPT_REFUSALS = frozenset({"auth", "rate_limit", "overload", "too_large"})  # by what is not replayed
+MICROS = 1_000_000
+
+
+class _Moment(NamedTuple):
+    """One request under the budgets, as they stand on both sides when it comes."""
+
+    call: RecordedCall
+    touched: tuple[Touched, Touched]
+    asked: tuple[Any, ...]  # what the budgets ask for; a new value each time where it depends on the target
+    alike: bool  # they stand the same on both sides
+    budgets: tuple[Budgeted, Budgeted]
+
+
+class Forecast:
+    """`usual`: by task, output and reasoning tokens of an answer: for requests that have none on record."""
+
+    def __init__(self, before: Side, after: Side, usual: Mapping[str, tuple[int, int]]) -> None:
+        self._decider = Redecider(before, after)
+        self._usual = usual
+        self.before: dict[str, Tally] = {}  # by route
+        self.after: dict[str, Tally] = {}
+        self.unknown = dict.fromkeys(UNKNOWNS, 0)  # requests that each of them concerns
+        self.changed = 0  # requests that were lived through again
+        books = Books(before.rules, before.principals), Books(after.rules, after.principals)
+        self.budgets = bool(books[0].budgets or books[1].budgets)
+        same = books[0].budgets == books[1].budgets and before.principals == after.principals
+        # While nothing has come out otherwise, both sides have the same books.
+        self._books = (books[0], books[0] if same and self.budgets else books[1])
+        self._second = books[1]
+        self._models: dict[tuple[str, str, str], Model] = {}
+        self._prices: dict[tuple[str, str], Any] = {}
+        self._number = 0
+
+    def begins(self, since: float) -> float:
+        """From when on the forecast has to hear of what was spent, unix seconds: budgets' windows began before."""
+        return min(books.begins(since) for books in self._books)
+
+    def spent(self, row: Row, tried: Sequence[Tried]) -> None:
+        """A request from before the period."""
+        moment = self._moment(row)
+        self._settle_recorded(row, tried, moment, both=True)
+
+    def needs(self, row: Row) -> bool:
+        return self.budgets or not self._kept(row, self._pair(row, None), None)
+
+    def take(self, row: Row, tried: Sequence[Tried]) -> None:
+        self._number += 1
+        _tally(self.before, row.route).recorded(row)
+        moment = self._moment(row) if self.budgets else None
+        pair = self._pair(row, moment)
+        self._remark(row, pair)
+        if self._kept(row, pair, moment):
+            _tally(self.after, self._route_after(row, pair)).recorded(row)
+            if moment is not None:
+                self._settle_recorded(row, tried, moment, both=True)
+            return
+        assert pair is not None
+        self.changed += 1
+        self._part()
+        self._again(row, tried, pair, moment)
+        if moment is not None:
+            self._settle_recorded(row, tried, moment, both=False)
+
+    # The decision.
+
+    def _moment(self, row: Row) -> _Moment:
+        call = RecordedCall(row)
+        decider, (first, second) = self._decider, self._books
+        now = row.started / MICROS
+        first.forget(now)
+        label = decider.task(row, call).label
+        touched = first.touched(call, Task(row.task or "", 1.0, ""), decider.before.principal(row), now)
+        if second is first and label == (row.task or ""):
+            other, alike = touched, True
+        else:
+            second.forget(now)
+            other = second.touched(call, Task(label, 1.0, ""), decider.after.principal(row), now)
+            alike = first.standing(touched) == second.standing(other) and not (touched.of_target or other.of_target)
+        asked: tuple[Any, ...] = (first.asked(touched), second.asked(other))
+        if touched.of_target or other.of_target:
+            asked = (*asked, self._number)
+        budgets = Budgeted(touched, first.balance), Budgeted(other, second.balance)
+        return _Moment(call, (touched, other), asked, alike, budgets)
+
+    def _pair(self, row: Row, moment: _Moment | None) -> Pair | None:
+        """None: it was refused for a reason that is not replayed, or was none that could be decided on."""
+        if not row.requested_model or row.rejection in _KEPT_REFUSALS:
+            return None
+        if moment is None:
+            return self._decider.pair(row)
+        return self._decider.pair(row, moment.asked, moment.budgets)
+
+    def _kept(self, row: Row, pair: Pair | None, moment: _Moment | None) -> bool:
+        """Whether it goes as it went."""
+        if pair is None:
+            return True
+        if row.outcome == "rejected" and row.rejection != BUDGET and pair.before.plan is not None:
+            return True  # refused by something else than the rules
+        if row.outcome == "cancelled" and not row.model:
+            return True  # the client did not even wait for the first attempt
+        return pair.same and (moment is None or moment.alike)
+
+    def _route_after(self, row: Row, pair: Pair | None) -> str | None:
+        if pair is None or pair.before.plan is None or pair.after.plan is None:
+            return row.route
+        renamed = pair.after.plan.route != pair.before.plan.route
+        return pair.after.plan.route if renamed else row.route
+
+    # Living through it again.
+
+    def _again(self, row: Row, tried: Sequence[Tried], pair: Pair, moment: _Moment | None) -> None:
+        decision = pair.after
+        if decision.drawn:
+            self.unknown["drawn"] += 1
+            asked, budgets = ((), None) if moment is None else (moment.asked, moment.budgets[1])
+            decision = self._decider.drawn(row, pair, self._number, asked, budgets)
+        if decision.plan is None:
+            route = pair.after.plan.route if pair.after.plan is not None else row.route
+            outcome = "upstream_error" if decision.refusal == "upstream_error" else "rejected"
+            _tally(self.after, route).replayed(Replayed(outcome, by_budget=decision.refusal == BUDGET))
+            return
+        till = None if moment is None else _Till(self._books[1], moment.touched[1], decision, moment.call)
+        case = Case(row, tried, self._usage_of(row), self._same_price, self._passed_over(row, tried, pair.before))
+        told = replay(decision.plan, case, till)
+        told = self._same_baseline(row, pair, decision, told)
+        _tally(self.after, decision.plan.route).replayed(told)
+        self._remark_replayed(pair, case, told, budgeted=till is not None and till.used)
+
+    def _same_baseline(self, row: Row, pair: Pair, decision: Decision, told: Replayed) -> Replayed:
+        """What did not change is taken from the row, whatever its price was then."""
+        before, after = pair.before.plan, decision.plan
+        if told.baseline is None or told.assumed or before is None or after is None or not row.baseline_model:
+            return told
+        same = before.baseline == after.baseline and row.outcome == told.outcome
+        return told._replace(baseline=row.baseline_nano) if same else told
+
+    def _usage_of(self, row: Row) -> Usage:
+        if row.endpoint == Endpoint.EMBEDDINGS.value:
+            return Usage(input=row.estimated_input, estimated=True)
+        output, reasoning = self._usual.get(row.task or "", (512, 0))
+        most = row.max_output or output + reasoning
+        output, reasoning = min(output, most), min(reasoning, max(most - output, 0))
+        made = row.n or 1
+        return Usage(row.estimated_input, output=output * made, reasoning=reasoning * made, estimated=True)
+
+    def _passed_over(self, row: Row, tried: Sequence[Tried], before: Decision) -> frozenset[str]:
+        """Models that stood before those that were tried, and were not: they were not to be had at that moment."""
+        ours = row.config_hash == self._decider.before.hash
+        free = before.drawn or before.sticky or "tools" in row.has  # something else may have decided on the order
+        if before.plan is None or free or not ours or row.rejection or any(each.reason == BUDGET for each in tried):
+            return frozenset()
+        asked = {each.model for each in tried}
+        order = [target.model.name for target in before.plan.targets]
+        if not asked <= set(order):
+            return frozenset()
+        last = max((order.index(model) for model in asked), default=len(order))
+        if not tried and row.outcome != "upstream_error":
+            return frozenset()
+        return frozenset(order[:last]) - asked
+
+    def _same_price(self, target: Target) -> bool:
+        key = (target.model.name, target.upstream_name)
+        if key not in self._prices:
+            model = self._decider.before.rules.prepared.find(target.model.name)
+            model = model or self._decider.before.rules.models.get(target.model.name)
+            self._prices[key] = ... if model is None else price_of(model, target.upstream_name)
+        return bool(self._prices[key] == target.price)
+
+    # The books.
+
+    def _part(self) -> None:
+        """From here on both sides have books of their own."""
+        first, second = self._books
+        if self.budgets and second is first:
+            self._second.copied_from(first)
+            self._books = (first, self._second)
+
+    def _settle_recorded(self, row: Row, tried: Sequence[Tried], moment: _Moment, *, both: bool) -> None:
+        first, second = self._books
+        for each in tried:
+            if each.cost_nano:
+                model = self._model(each)
+                first.settle(moment.touched[0].by(row.route or "", model), each.cost_nano)
+                if both and second is not first:
+                    second.settle(moment.touched[1].by(row.route or "", model), each.cost_nano)
+
+    def _model(self, each: Tried) -> Model:
+        """As it was charged then."""
+        key = (each.model, each.provider, each.hosting)
+        found = self._models.get(key)
+        if found is None:
+            found = Model(each.model, each.provider, each.model, hosting="self" if each.hosting == "self" else "api")
+            self._models[key] = found
+        return found
+
+    # What cannot be known.
+
+    def _remark(self, row: Row, pair: Pair | None) -> None:
+        unknown = self.unknown
+        if row.config_hash != self._decider.before.hash:
+            unknown["other_configuration"] += 1
+        if row.n is None:
+            unknown["old_rows"] += 1
+        if pair is not None and not pair.task.known:
+            unknown["task"] += 1
+        if pair is None and row.rejection:
+            unknown["refused"] += 1
+
+    def _remark_replayed(self, pair: Pair, case: Case, told: Replayed, *, budgeted: bool) -> None:
+        unknown = self.unknown
+        unknown["other_model"] += told.assumed and not told.estimated
+        unknown["no_answer"] += told.estimated
+        unknown["hedged"] += told.raced or (
+            pair.after.plan is not None and pair.after.plan.hedge is not None and told.assumed
+        )
+        unknown["sticky"] += pair.after.sticky
+        unknown["passed_over"] += bool(case.passed)
+        unknown["under_way"] += budgeted
+
+
+class _Till:
+    """Attempts of one request, charged to the budgets after the change."""
+
+    def __init__(self, books: Books, touched: Touched, decision: Decision, call: RecordedCall) -> None:
+        assert decision.plan is not None
+        self._books = books
+        self._touched = touched
+        self._plan = decision.plan
+        self._call = call
+        self.used = False
+
+    def room(self, target: Target, reserved: int | None) -> NoRoom | None:
+        touches = self._touches(target)
+        if not touches:
+            return None
+        self.used = True
+        left, tightest = self._books.left(touches)
+        if reserved is None:
+            read = recorded_bound(self._call, self._call.size, target)
+            bound = ceiling_at(read, self._call, target, left, None, clamp=self._plan.clamp)
+            if isinstance(bound, Unbounded):
+                return NoRoom(bound.code, touches[0].budget.name)
+            reserved = bound.nano
+        return NoRoom("insufficient_quota", tightest.budget.name) if reserved > left else None
+
+    def settle(self, target: Target, nano: int) -> None:
+        self._books.settle(self._touches(target), nano)
+
+    def _touches(self, target: Target) -> tuple[Touch, ...]:
+        return self._touched.by(self._plan.route, target.model)
+
+
+def _tally(tallies: dict[str, Tally], route: str | None) -> Tally:
+    found = tallies.get(route or "")
+    if found is None:
+        found = tallies[route or ""] = Tally()
+    return found

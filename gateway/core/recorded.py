@@ -1,0 +1,169 @@
+"""A request as the ledger keeps it, and the Call that it is decided on anew. Its content was never stored.
+
+Rows come as tuples, because a replay reads millions of them: the ledger's columns in the order of these fields.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import NamedTuple
+
+from gateway.core.call import Call, Endpoint, Hints
+from gateway.core.content import Content
+from gateway.core.failures import Kind
+from gateway.core.usage import Usage
+
+
+class NotKeptError(Exception):
+    """A rule asks for the content of a request, which the ledger does not keep."""
+
+
+class Row(NamedTuple):
+    """One request. Text is None where the ledger has nothing; lists are JSON, as they are stored."""
+
+    id: str
+    started: int  # microseconds since 1970
+    key: str | None
+    team: str | None
+    user: str | None
+    tags: str
+    endpoint: str
+    requested_model: str | None
+    stream: int
+    route: str | None
+    task: str | None
+    task_why: str | None
+    model: str | None
+    outcome: str
+    rejection: str | None
+    input_tokens: int
+    cached_input_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    usage_estimated: int
+    cost_nano: int
+    baseline_nano: int
+    baseline_model: str | None
+    unpriced: int
+    has: str
+    estimated_input: int
+    max_output: int | None
+    config_hash: str
+    n: int | None  # None: the row is older than schema version 3
+    no_fallback: int | None
+    max_cost_nano: int | None
+    timeout: float | None
+    asked_task: str | None
+    body_bytes: int | None
+
+    @property
+    def usage(self) -> Usage:
+        """Of the answer, or of the part of it that the client got."""
+        return Usage(*self[15:20], estimated=bool(self.usage_estimated))
+
+
+class Tried(NamedTuple):
+    """One of its attempts."""
+
+    request_id: str
+    model: str
+    provider: str
+    hosting: str
+    purpose: str
+    reason: str
+    result: str
+    status: int | None
+    duration: float
+    input_tokens: int
+    cached_input_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    usage_estimated: int
+    cost_nano: int
+    reserved_nano: int | None
+    retry_after: float | None
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(*self[9:14], estimated=bool(self.usage_estimated))
+
+    @property
+    def kind(self) -> Kind | None:
+        """How it failed; None where it did not."""
+        return _KINDS.get(self.result)
+
+
+class RecordedCall(Call):
+    """What rules may ask of a call, from a row. Raises NotKeptError where they ask for its text.
+
+    Members that the ledger does not keep count as absent, and a conversation's history as one that any model could go
+    on with. The size of the body is known: `size`.
+    """
+
+    __slots__ = ("_user", "size")
+
+    def __init__(self, row: Row) -> None:  # a parsed body is what Call begins with, and there is none
+        self.endpoint = _endpoint(row.endpoint)
+        self.body = b""
+        self.headers = {}
+        self.model = row.requested_model or ""
+        self.stream = bool(row.stream)
+        self.wants_usage = False
+        self.max_output = self.longest = row.max_output
+        self.n = self.choices = row.n or 1
+        self.hints = Hints(
+            task=row.asked_task or "",
+            tags=words(row.tags),
+            max_cost_nano_usd=row.max_cost_nano,
+            timeout=row.timeout,
+            no_fallback=bool(row.no_fallback),
+            session="recorded",
+            task_source="the client's word, as recorded",
+        )
+        self.size = row.body_bytes
+        self._user = row.user or ""
+        self._has = words(row.has)
+        attachments = len(self._has & {"images", "audio"})
+        self._content = Content(tokens=row.estimated_input, attachments=attachments)
+
+    @property
+    def system_prompt(self) -> str:
+        raise NotKeptError
+
+    @property
+    def last_message(self) -> str:
+        raise NotKeptError
+
+    @property
+    def estimated_input(self) -> int:
+        return self._read_content().tokens
+
+    @property
+    def user(self) -> str:
+        return self._user
+
+    def source(self, name: str) -> bytes:  # noqa: ARG002 - no member is kept
+        return b""
+
+    def holds(self, names: frozenset[str]) -> frozenset[str]:  # noqa: ARG002 - no member is kept
+        return frozenset()
+
+
+@lru_cache(maxsize=4096)
+def words(stored: str) -> frozenset[str]:
+    """A list as the ledger keeps it."""
+    return frozenset(json.loads(stored))
+
+
+def _endpoint(stored: str) -> Endpoint:
+    """Rows of other dialects are those of chats."""
+    try:
+        return Endpoint(stored)
+    except ValueError:
+        return Endpoint.CHAT
+
+
+_KINDS = {kind.value: kind for kind in Kind}

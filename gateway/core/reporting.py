@@ -1,0 +1,87 @@
+"""What a period has cost and saved, of figures that were added up elsewhere. Money in nano-USD."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from gateway.core.rules import Model
+from gateway.core.usage import Usage
+
+OUTCOMES = ("ok", "client_error", "rejected", "upstream_error", "cancelled")
+_SECONDS_PER_HOUR = 3600
+
+
+class Group:
+    """Figures of a set of requests: the first ones by request, the others by attempt."""
+
+    __slots__ = (
+        *("attempts", "baseline", "cost", "estimated", "extra", "outcomes", "purposes", "requests", "savings"),
+        *("self_hosted", "tokens", "unpriced"),
+    )
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.outcomes = dict.fromkeys(OUTCOMES, 0)
+        self.baseline = 0
+        self.savings = 0  # max(0, baseline - cost), request by request
+        self.extra = 0  # max(0, cost - baseline)
+        self.unpriced = 0  # requests
+        self.attempts = 0
+        self.cost = 0
+        self.purposes: dict[str, int] = {}  # cost by purpose
+        self.self_hosted = 0  # the part of the cost that was charged for our own hardware
+        self.tokens = [0] * 5  # in the order of Usage
+        self.estimated = 0  # attempts whose usage was counted by us
+
+    @property
+    def usage(self) -> Usage:
+        fresh, cached, written, output, reasoning = self.tokens
+        return Usage(fresh, cached, written, output, reasoning)
+
+    @property
+    def api_cost(self) -> int:
+        return self.cost - self.self_hosted
+
+
+class Hardware(NamedTuple):
+    """A self-hosted model over the span of a report."""
+
+    model: str
+    capacity: int | None  # what its machines cost, busy or not; None: its price is not by the hour
+    charged: int  # to requests
+
+    @property
+    def idle(self) -> int | None:
+        """Negative where the rated speeds are set too low."""
+        return None if self.capacity is None else self.capacity - self.charged
+
+
+class Headline(NamedTuple):
+    """baseline - API cost - capacity, idle hardware included (contract section 5); may be negative."""
+
+    baseline: int
+    api_cost: int
+    capacity: int  # of models priced by the hour; what others were charged
+
+    @property
+    def saving(self) -> int:
+        return self.baseline - self.api_cost - self.capacity
+
+
+def hardware(models: Mapping[str, Model], charged: Mapping[str, int], seconds: float) -> list[Hardware]:
+    """Of all that stand in the configuration or in the ledger. A model that sleeps costs what it was charged."""
+    found: dict[str, Hardware] = {}
+    for name, model in models.items():
+        machine = model.price.machine if model.price is not None else None
+        if model.hosting == "self" and machine is not None and not model.disabled:
+            capacity = round(machine.nano_usd_per_hour * len(model.replicas) * seconds / _SECONDS_PER_HOUR)
+            found[name] = Hardware(name, capacity, charged.get(name, 0))
+    for name, nano in charged.items():
+        found.setdefault(name, Hardware(name, None, nano))
+    return sorted(found.values())
+
+
+def headline(total: Group, machines: list[Hardware]) -> Headline:
+    capacity = sum(each.charged if each.capacity is None else each.capacity for each in machines)
+    return Headline(total.baseline, total.api_cost, capacity)

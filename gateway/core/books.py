@@ -44,8 +44,8 @@ class Books:
         self._settled = dict(other._settled)
         self._users = dict(other._users)
 
-    def touched(self, call: Call, task: Task, principal: Principal, now: float) -> Touched:
-        return self._guards.touched(call, task, principal, now) if self.budgets else NOTHING_TOUCHED
+    def touched(self, matching: Sequence[Budget], call: Call, task: Task, principal: Principal, now: float) -> Touched:
+        return self._guards.touch(matching, call, task, principal, now) if matching else NOTHING_TOUCHED
 
     def balance(self, account: Account) -> Balance:
         found = self._settled.get(account)
@@ -57,8 +57,12 @@ class Books:
         """The strictest that the request's own budgets ask for."""
         return verdict(touched.of_request, self.balance).action
 
-    def standing(self, touched: Touched) -> list[tuple[Budget, int]]:
-        return [(touch.budget, self.balance(touch.account).settled) for touch in touched.of_request]
+    def standing(self, touched: Touched) -> dict[tuple[Account, str], int]:
+        """What is left in the request's own accounts, nano-USD; by the account and whose cost it counts."""
+        return {
+            (touch.account, touch.budget.counts): touch.budget.limit_nano - self.balance(touch.account).settled
+            for touch in touched.of_request
+        }
 
     def left(self, touches: Sequence[Touch]) -> tuple[int, Touch]:
         """Nano-USD in the tightest of the budgets, and which it is."""

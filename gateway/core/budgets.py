@@ -207,9 +207,15 @@ class BudgetIndex:
         self._periods = Periods()
 
     def touched(self, call: Call, task: Task, principal: Principal, now: float) -> Touched:
+        """Asked for every request; a replay asks `matching` once for many that are alike."""
+        return self.touch(self.matching(call, task, principal), call, task, principal, now)
+
+    def matching(self, call: Call, task: Task, principal: Principal) -> list[Budget]:
         """`principal.budgets` are the key's own, which match whatever it asks."""
-        found = self._index.matching(call, task, principal)
-        found += principal.budgets
+        return [*self._index.matching(call, task, principal), *principal.budgets]
+
+    def touch(self, found: Sequence[Budget], call: Call, task: Task, principal: Principal, now: float) -> Touched:
+        """`found`: what `matching` says."""
         if not found:
             return NOTHING_TOUCHED
         touch = self._periods.touch

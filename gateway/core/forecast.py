@@ -11,29 +11,37 @@ from typing import Any, NamedTuple
 
 from gateway.core.attempts import BUDGET
 from gateway.core.books import Books
-from gateway.core.budgets import Touch, Touched
+from gateway.core.budgets import Account, Touch, Touched
 from gateway.core.call import Endpoint
 from gateway.core.ceiling import Unbounded, ceiling_at, recorded_bound
 from gateway.core.index import price_of
 from gateway.core.recorded import RecordedCall, Row, Tried
-from gateway.core.redecide import Budgeted, Decision, Pair, Redecider, Side
+from gateway.core.redecide import Alike, Budgeted, Decision, Pair, Redecider, Side
 from gateway.core.replay import Case, NoRoom, Replayed, replay
-from gateway.core.routing import Model, Target
+from gateway.core.routing import Model, Plan, Target
 from gateway.core.tally import UNKNOWNS, Tally
-from gateway.core.tasks import Task
 from gateway.core.usage import Usage
 
 _KEPT_REFUSALS = frozenset({"auth", "rate_limit", "overload", "too_large"})  # by what is not replayed
 MICROS = 1_000_000
 
 
+class Standing(NamedTuple):
+    """How the accounts of a request stand after the change, against how they stand before it."""
+
+    no_less: bool  # what was let in is let in
+    short: frozenset[str]  # budgets that have no more left: what they refused they refuse
+
+
+_APART = Standing(no_less=False, short=frozenset())
+
+
 class _Moment(NamedTuple):
     """One request under the budgets, as they stand on both sides when it comes."""
 
-    call: RecordedCall
     touched: tuple[Touched, Touched]
-    asked: tuple[Any, ...]  # what the budgets ask for; a new value each time where it depends on the target
-    alike: bool  # they stand the same on both sides
+    asked: tuple[Any, ...]  # what the budgets ask for; empty where that depends on the target
+    standing: Standing | None  # None: the same on both sides
     budgets: tuple[Budgeted, Budgeted]
 
 
@@ -63,17 +71,17 @@ class Forecast:
 
     def spent(self, row: Row, tried: Sequence[Tried]) -> None:
         """A request from before the period."""
-        moment = self._moment(row)
-        self._settle_recorded(row, tried, moment, both=True)
+        self._settle_recorded(row, tried, self._moment(row, self._decider.alike(row)), both=True)
 
     def needs(self, row: Row) -> bool:
-        return self.budgets or not self._kept(row, self._pair(row, None), None)
+        return self.budgets or not self._kept(row, self._pair(row, self._decider.alike(row), None), None)
 
     def take(self, row: Row, tried: Sequence[Tried]) -> None:
         self._number += 1
         _tally(self.before, row.route).recorded(row)
-        moment = self._moment(row) if self.budgets else None
-        pair = self._pair(row, moment)
+        alike = self._decider.alike(row)
+        moment = self._moment(row, alike) if self.budgets else None
+        pair = self._pair(row, alike, moment)
         self._remark(row, pair)
         if self._kept(row, pair, moment):
             _tally(self.after, self._route_after(row, pair)).recorded(row)
@@ -83,38 +91,44 @@ class Forecast:
         assert pair is not None
         self.changed += 1
         self._part()
-        self._again(row, tried, pair, moment)
+        self._again(row, tried, (alike, pair), moment)
         if moment is not None:
             self._settle_recorded(row, tried, moment, both=False)
 
     # The decision.
 
-    def _moment(self, row: Row) -> _Moment:
-        call = RecordedCall(row)
-        decider, (first, second) = self._decider, self._books
+    def _moment(self, row: Row, alike: Alike) -> _Moment:
+        first, second = self._books
         now = row.started / MICROS
         first.forget(now)
-        label = decider.task(row, call).label
-        touched = first.touched(call, Task(row.task or "", 1.0, ""), decider.before.principal(row), now)
-        if second is first and label == (row.task or ""):
-            other, alike = touched, True
-        else:
-            second.forget(now)
-            other = second.touched(call, Task(label, 1.0, ""), decider.after.principal(row), now)
-            alike = first.standing(touched) == second.standing(other) and not (touched.of_target or other.of_target)
-        asked: tuple[Any, ...] = (first.asked(touched), second.asked(other))
-        if touched.of_target or other.of_target:
-            asked = (*asked, self._number)
-        budgets = Budgeted(touched, first.balance), Budgeted(other, second.balance)
-        return _Moment(call, (touched, other), asked, alike, budgets)
+        touched = self._touched(first, row, alike, now)
+        if second is first and alike.tasks[0].label == alike.tasks[1].label:
+            asked: tuple[Any, ...] = () if touched.of_target else (first.asked(touched),)
+            only = Budgeted(touched, first.balance)
+            return _Moment((touched, touched), asked, None, (only, only))
+        second.forget(now)
+        other = self._touched(second, row, alike, now)
+        by_target = bool(touched.of_target or other.of_target)
+        standing = _APART if by_target else _compared(first.standing(touched), second.standing(other))
+        asked = () if by_target else (first.asked(touched), second.asked(other))
+        given = Budgeted(touched, first.balance), Budgeted(other, second.balance)
+        return _Moment((touched, other), asked, standing, given)
 
-    def _pair(self, row: Row, moment: _Moment | None) -> Pair | None:
+    def _touched(self, books: Books, row: Row, alike: Alike, now: float) -> Touched:
+        side = 0 if books is self._books[0] and books is not self._second else 1
+        who, call = alike.principals[side], alike.call
+        if alike.by_user:
+            decider = self._decider
+            who, call = (decider.after if side else decider.before).principal(row), RecordedCall(row)
+        return books.touched(alike.matching[side], call, alike.tasks[side], who, now)
+
+    def _pair(self, row: Row, alike: Alike, moment: _Moment | None) -> Pair | None:
         """None: it was refused for a reason that is not replayed, or was none that could be decided on."""
         if not row.requested_model or row.rejection in _KEPT_REFUSALS:
             return None
         if moment is None:
-            return self._decider.pair(row)
-        return self._decider.pair(row, moment.asked, moment.budgets)
+            return self._decider.pair(row, alike)
+        return self._decider.pair(row, alike, moment.asked, moment.budgets)
 
     def _kept(self, row: Row, pair: Pair | None, moment: _Moment | None) -> bool:
         """Whether it goes as it went."""
@@ -124,7 +138,11 @@ class Forecast:
             return True  # refused by something else than the rules
         if row.outcome == "cancelled" and not row.model:
             return True  # the client did not even wait for the first attempt
-        return pair.same and (moment is None or moment.alike)
+        if moment is None or moment.standing is None or not pair.same:
+            return pair.same
+        if row.rejection == BUDGET:
+            return row.budget in moment.standing.short
+        return moment.standing.no_less
 
     def _route_after(self, row: Row, pair: Pair | None) -> str | None:
         if pair is None or pair.before.plan is None or pair.after.plan is None:
@@ -134,22 +152,24 @@ class Forecast:
 
     # Living through it again.
 
-    def _again(self, row: Row, tried: Sequence[Tried], pair: Pair, moment: _Moment | None) -> None:
+    def _again(self, row: Row, tried: Sequence[Tried], decided: tuple[Alike, Pair], moment: _Moment | None) -> None:
+        alike, pair = decided
         decision = pair.after
-        if decision.drawn:
+        if decision.drawn and not pair.same:
             self.unknown["drawn"] += 1
             asked, budgets = ((), None) if moment is None else (moment.asked, moment.budgets[1])
-            decision = self._decider.drawn(row, pair, self._number, asked, budgets)
+            decision = self._decider.drawn(row, alike, self._number, asked, budgets)
         if decision.plan is None:
             route = pair.after.plan.route if pair.after.plan is not None else row.route
             outcome = "upstream_error" if decision.refusal == "upstream_error" else "rejected"
             _tally(self.after, route).replayed(Replayed(outcome, by_budget=decision.refusal == BUDGET))
             return
-        till = None if moment is None else _Till(self._books[1], moment.touched[1], decision, moment.call)
+        till = None if moment is None else _Till(self._books[1], moment.touched[1], decision, RecordedCall(row))
+        plan = _as_drawn(decision.plan, tried) if pair.same and decision.drawn else decision.plan
         case = Case(row, tried, self._usage_of(row), self._same_price, self._passed_over(row, tried, pair.before))
-        told = replay(decision.plan, case, till)
+        told = replay(plan, case, till)
         told = self._same_baseline(row, pair, decision, told)
-        _tally(self.after, decision.plan.route).replayed(told)
+        _tally(self.after, plan.route).replayed(told)
         self._remark_replayed(pair, case, told, budgeted=till is not None and till.used)
 
     def _same_baseline(self, row: Row, pair: Pair, decision: Decision, told: Replayed) -> Replayed:
@@ -170,19 +190,20 @@ class Forecast:
         return Usage(row.estimated_input, output=output * made, reasoning=reasoning * made, estimated=True)
 
     def _passed_over(self, row: Row, tried: Sequence[Tried], before: Decision) -> frozenset[str]:
-        """Models that stood before those that were tried, and were not: they were not to be had at that moment."""
+        """Models that were not to be had at that moment: out of order, or busy."""
+        plan = before.plan
         ours = row.config_hash == self._decider.before.hash
-        free = before.drawn or before.sticky or "tools" in row.has  # something else may have decided on the order
-        if before.plan is None or free or not ours or row.rejection or any(each.reason == BUDGET for each in tried):
+        if plan is None or not ours or row.rejection or any(each.reason == BUDGET for each in tried):
             return frozenset()
         asked = {each.model for each in tried}
-        order = [target.model.name for target in before.plan.targets]
+        order = [target.model.name for target in plan.targets]
         if not asked <= set(order):
             return frozenset()
-        last = max((order.index(model) for model in asked), default=len(order))
-        if not tried and row.outcome != "upstream_error":
-            return frozenset()
-        return frozenset(order[:last]) - asked
+        if _exhausted(row, tried, plan):
+            return frozenset(order) - asked
+        if not tried or before.drawn or before.sticky or "tools" in row.has:
+            return frozenset()  # chance, or the conversation, may have decided on the order
+        return frozenset(order[: max(map(order.index, asked))]) - asked
 
     def _same_price(self, target: Target) -> bool:
         key = (target.model.name, target.upstream_name)
@@ -274,6 +295,30 @@ class _Till:
 
     def _touches(self, target: Target) -> tuple[Touch, ...]:
         return self._touched.by(self._plan.route, target.model)
+
+
+def _exhausted(row: Row, tried: Sequence[Tried], plan: Plan) -> bool:
+    """Whether it failed because nobody else was there, not because it had to end."""
+    if row.outcome != "upstream_error" or len(tried) >= plan.max_attempts or (row.no_fallback and tried):
+        return False
+    last = tried[-1] if tried else None
+    if last is not None and (last.kind not in plan.fallback_on or last.purpose == "answer"):
+        return False
+    return sum(each.duration for each in tried) < plan.total
+
+
+def _compared(before: dict[tuple[Account, str], int], after: dict[tuple[Account, str], int]) -> Standing:
+    if before.keys() != after.keys():
+        return _APART
+    short = frozenset(account.budget for (account, counts), left in before.items() if after[account, counts] <= left)
+    return Standing(all(after[key] >= left for key, left in before.items()), short)
+
+
+def _as_drawn(plan: Plan, tried: Sequence[Tried]) -> Plan:
+    """The targets in the order that chance gave them then, as far as they were tried."""
+    order = list(dict.fromkeys(each.model for each in tried))
+    place = {name: at for at, name in enumerate(order)}
+    return plan._replace(targets=tuple(sorted(plan.targets, key=lambda each: place.get(each.model.name, len(place)))))
 
 
 def _tally(tallies: dict[str, Tally], route: str | None) -> Tally:

@@ -57,6 +57,7 @@ class Row(NamedTuple):
     timeout: float | None
     asked_task: str | None
     body_bytes: int | None
+    budget: str | None
 
     @property
     def usage(self) -> Usage:

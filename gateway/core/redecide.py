@@ -23,7 +23,7 @@ DRAWS = 1024
 """So many dice stand for chance, each as often as the others: the shares of `weighted` come out to a thousandth."""
 
 _DRAWN = frozenset({"weighted", "least_busy"})  # orders that depend on chance, or on a load that is not known
-_REMEMBERED = 50_000  # decisions
+_REMEMBERED = 8_000  # kinds of request, and as many draws
 
 
 class Side(NamedTuple):
@@ -43,6 +43,7 @@ class Decision(NamedTuple):
     refusal: str = ""  # where there is no plan: budget | rejected | upstream_error
     compared: tuple[Any, ...] = ()  # equal: nothing that matters is different
     drawn: bool = False
+    sized: bool = False  # prices are compared, so that it depends on how much is read and written
     sticky: bool = False
 
 
@@ -60,52 +61,90 @@ class Budgeted(NamedTuple):
     balances: Callable[[Account], Balance]
 
 
+class Alike:
+    """What requests have in common that no rule tells apart."""
+
+    __slots__ = ("by_user", "call", "matching", "pairs", "principals", "sized", "task", "tasks")
+
+    def __init__(self, decider: Redecider, row: Row) -> None:
+        self.call = RecordedCall(row)
+        self.task = decider.task(row, self.call)
+        why = row.task_why or ""
+        self.tasks = Task(row.task or "", 1.0, why), Task(self.task.label, 1.0, why)
+        sides = (decider.before, decider.after)
+        self.principals = sides[0].principal(row), sides[1].principal(row)
+        self.matching = tuple(
+            side.rules.guards.matching(self.call, task, who)
+            for side, task, who in zip(sides, self.tasks, self.principals, strict=True)
+        )
+        self.by_user = any(budget.per == "user" for found in self.matching for budget in found)
+        self.pairs: dict[tuple[Any, ...], Pair] = {}  # by what the budgets ask for
+        self.sized = False  # prices are compared: requests of other sizes are not alike
+
+
 class Redecider:
     def __init__(self, before: Side, after: Side) -> None:
         self._tasks = Tasks(before.rules, after.rules)
         self.before = before._replace(rules=_unstuck(before.rules))
         self.after = after._replace(rules=_unstuck(after.rules))
         self._looks = _looked_at(before, after)
-        self._known: dict[tuple[Any, ...], Pair] = {}
+        self._known: dict[tuple[Any, ...], Alike] = {}
         self._drawn: dict[tuple[Any, ...], Decision] = {}
 
     def task(self, row: Row, call: RecordedCall) -> Retasked:
         return self._tasks.of(row, call, ours=row.config_hash == self.before.hash)
 
-    def pair(self, row: Row, asked: tuple[Any, ...] = (), budgets: tuple[Budgeted, Budgeted] | None = None) -> Pair:
-        """`asked`: what the budgets ask for on both sides, as far as it decides."""
-        key = (*self._features(row), *asked)
-        found = self._known.get(key)
+    def alike(self, row: Row) -> Alike:
+        features = self._features(row)
+        found = self._known.get(features)
         if found is None:
-            found = self._decide_both(row, budgets)
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            self._known[key] = found
+            found = self._remember(features, row)
+        if found.sized:
+            features = (*features, row.estimated_input, row.max_output, row.n)
+            found = self._known.get(features)
+            if found is None:
+                found = self._remember(features, row)
         return found
 
-    def drawn(self, row: Row, pair: Pair, draw: int, asked: tuple[Any, ...], budgets: Budgeted | None) -> Decision:
+    def pair(
+        self, row: Row, alike: Alike, asked: tuple[Any, ...] = (), budgets: tuple[Budgeted, Budgeted] | None = None
+    ) -> Pair:
+        """`asked`: what the budgets ask for on both sides, as far as it decides; empty: not to be remembered."""
+        found = alike.pairs.get(asked)
+        if found is None:
+            first = _decide(self.before, row, alike.tasks[0], budgets and budgets[0])
+            second = _decide(self.after, row, alike.tasks[1], budgets and budgets[1])
+            found = Pair(first, second, first.compared == second.compared, alike.task)
+            if first.sized or second.sized:
+                exact = (*self._features(row), row.estimated_input, row.max_output, row.n)
+                if self._known.get(exact) is not alike:
+                    alike.sized = True
+                    return found
+            if asked or budgets is None:
+                alike.pairs[asked] = found
+        return found
+
+    def drawn(self, row: Row, alike: Alike, draw: int, asked: tuple[Any, ...], budgets: Budgeted | None) -> Decision:
         """The decision after, where it is left to chance, with the dice of this draw."""
-        key = (*self._features(row), *asked, draw)
+        key = (id(alike), asked, draw % DRAWS)
         found = self._drawn.get(key)
         if found is None:
-            task = Task(pair.task.label, 1.0, row.task_why or "")
-            found = _decide(self.after, row, task, budgets, draw)
-            if len(self._drawn) >= _REMEMBERED:
-                self._drawn.clear()
-            self._drawn[key] = found
+            found = _decide(self.after, row, alike.tasks[1], budgets, draw)
+            if asked or budgets is None:
+                self._drawn[key] = found
         return found
 
-    def _decide_both(self, row: Row, budgets: tuple[Budgeted, Budgeted] | None) -> Pair:
-        task = self.task(row, RecordedCall(row))
-        why = row.task_why or ""
-        first = _decide(self.before, row, Task(row.task or "", 1.0, why), budgets and budgets[0])
-        second = _decide(self.after, row, Task(task.label, 1.0, why), budgets and budgets[1])
-        return Pair(first, second, first.compared == second.compared, task)
+    def _remember(self, features: tuple[Any, ...], row: Row) -> Alike:
+        if len(self._known) >= _REMEMBERED or len(self._drawn) >= _REMEMBERED:
+            self._known.clear()
+            self._drawn.clear()  # its keys are identities of what is known
+        found = self._known[features] = Alike(self, row)
+        return found
 
     def _features(self, row: Row) -> tuple[Any, ...]:
-        """All that decisions look at, and nothing that they do not: the fewer there are, the more are remembered."""
+        """All that decisions look at, and nothing that they do not: the fewer there are, the more are alike."""
         looks = self._looks
-        exact = looks.size or row.max_cost_nano is not None
+        limited = row.max_cost_nano is not None
         return (
             row.requested_model,
             row.task,
@@ -115,10 +154,8 @@ class Redecider:
             row.tags if looks.tags else None,
             row.has,
             row.endpoint,
-            row.estimated_input if exact else bisect_right(looks.sizes, row.estimated_input),
-            row.max_output if exact else None,
-            row.n if exact else None,
-            row.max_cost_nano,
+            row.estimated_input if limited else bisect_right(looks.sizes, row.estimated_input),
+            (row.max_output, row.n, row.max_cost_nano) if limited else None,
             row.timeout,
             None if self._tasks.same else (row.task_why, row.config_hash),
         )
@@ -130,15 +167,15 @@ class _Looks(NamedTuple):
     key: bool
     team: bool
     tags: bool
-    size: bool  # the very numbers, because prices are compared
-    sizes: list[int]  # else only between which of these bounds the input is
+    sizes: list[int]  # bounds of the input
 
 
 def _looked_at(before: Side, after: Side) -> _Looks:
     rules = (before.rules, after.rules)
     matches = [route.match for each in rules for route in each.routes]
+    matches += [budget.match for each in rules for budget in each.budgets]
     principals = [who for side in (before, after) for who in side.principals.values()]
-    orders = {route.order for each in rules for route in (*each.routes, each.direct)}
+    budgets = any(each.budgets for each in rules) or any(who.budgets for who in principals)
     bounds = {each.min_input_tokens or 0 for each in matches}
     bounds |= {each.max_input_tokens + 1 for each in matches if each.max_input_tokens is not None}
     bounds |= {m.context_window + 1 for each in rules for m in each.models.values() if m.context_window is not None}
@@ -146,13 +183,13 @@ def _looked_at(before: Side, after: Side) -> _Looks:
     teams = any(match.team is not None for match in matches)
     tags = any(match.tag is not None for match in matches)
     return _Looks(
-        key=any(match.key is not None for match in matches)
+        key=budgets
+        or any(match.key is not None for match in matches)
         or (teams and before.principals != after.principals)
         or (tags and any(who.tags for who in principals))
         or any(who.allow != ("*",) for who in principals),
-        team=teams,
+        team=budgets or teams,
         tags=tags,
-        size="cheapest" in orders,
         sizes=sorted(bounds),
     )
 
@@ -168,7 +205,8 @@ def _decide(side: Side, row: Row, task: Task, budgets: Budgeted | None, draw: in
         refusal = "budget" if isinstance(error, QuotaExceeded) else kind
         return Decision(None, refusal, compared=("refused", refusal, error.status, error.code))
     route = _route(side.rules, found.route)
-    return Decision(found, "", _compared(found, route), route.order in _DRAWN, route.sticky)
+    sized = route.order == "cheapest"
+    return Decision(found, "", _compared(found, route), route.order in _DRAWN, sized, route.sticky)
 
 
 def _route(rules: Rules, name: str) -> Route:

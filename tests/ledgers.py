@@ -75,7 +75,7 @@ keys:
   - {name: bot, value: key-of-the-bot-0123456789, team: growth}
   - {name: ide, value: key-of-the-ide-0123456789, team: platform, tags: [dev]}
 """
-START = 1_794_000_000.0  # in November 2026
+START = 1_793_577_600.0  # 2026-11-02T00:00:00Z, a Monday
 _FAILURES = (
     (0.015, Kind.SERVER_ERROR),
     (0.01, Kind.RATE_LIMITED),
@@ -102,6 +102,21 @@ def make(folder: Path, rows: int, *, days: float = 7.0, seed: int = 1, text: str
         while some := list(islice(records, 2000)):
             assert not write(connection, some)
     return file
+
+
+def multiply(path: Path, copies: int, *, days: int) -> None:
+    """The same again, so many days later each time: with windows of a day every copy is what would have been written."""
+    with closing(connect(path, busy_seconds=5)) as db:
+        db.execute("PRAGMA synchronous = OFF")
+        for table, renamed in (("attempts", "request_id"), ("requests", "id")):
+            names = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+            shifted = {renamed: f"replace({renamed}, 'req_', printf('req_%d_', c.value))"}
+            if table == "requests":
+                shifted["started"] = f"started + c.value * {days * 86_400_000_000}"
+            columns = ", ".join(f'"{name}"' for name in names)
+            values = ", ".join(shifted.get(name, f't."{name}"') for name in names)
+            db.execute("CREATE TEMP TABLE IF NOT EXISTS copies AS SELECT value FROM json_each(?)", (str([*range(1, copies)]),))
+            db.execute(f"INSERT INTO {table} ({columns}) SELECT {values} FROM copies AS c, {table} AS t")
 
 
 class _End(NamedTuple):

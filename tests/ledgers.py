@@ -105,7 +105,7 @@ def make(folder: Path, rows: int, *, days: float = 7.0, seed: int = 1, text: str
 
 
 def multiply(path: Path, copies: int, *, days: int) -> None:
-    """The same again, so many days later each time: with windows of a day every copy is what would have been written."""
+    """The same again, so many days later each time: windows of a day make each copy what would have been written."""
     with closing(connect(path, busy_seconds=5)) as db:
         db.execute("PRAGMA synchronous = OFF")
         for table, renamed in (("attempts", "request_id"), ("requests", "id")):
@@ -115,8 +115,9 @@ def multiply(path: Path, copies: int, *, days: int) -> None:
                 shifted["started"] = f"started + c.value * {days * 86_400_000_000}"
             columns = ", ".join(f'"{name}"' for name in names)
             values = ", ".join(shifted.get(name, f't."{name}"') for name in names)
-            db.execute("CREATE TEMP TABLE IF NOT EXISTS copies AS SELECT value FROM json_each(?)", (str([*range(1, copies)]),))
-            db.execute(f"INSERT INTO {table} ({columns}) SELECT {values} FROM copies AS c, {table} AS t")
+            numbers = str([*range(1, copies)])
+            insert = f"INSERT INTO {table} ({columns}) SELECT {values} FROM json_each(?) AS c, {table} AS t"  # noqa: S608
+            db.execute(insert, (numbers,))
 
 
 class _End(NamedTuple):

@@ -48,26 +48,33 @@ class Books:
         return self._guards.touch(matching, call, task, principal, now) if matching else NOTHING_TOUCHED
 
     def balance(self, account: Account) -> Balance:
+        return Balance(self._spent(account))
+
+    def _spent(self, account: Account) -> int:
         found = self._settled.get(account)
         if found is None and account.scope.startswith("user "):
             found = self._settled.get(_shared(account))
-        return Balance() if found is None else Balance(found[0])
+        return 0 if found is None else found[0]
 
     def asked(self, touched: Touched) -> Action:
         """The strictest that the request's own budgets ask for."""
-        return verdict(touched.of_request, self.balance).action
+        for touch in touched.of_request:  # most of the time none has come to its first threshold
+            budget = touch.budget
+            if self._spent(touch.account) * 100 >= budget.at[0].percent * budget.limit_nano:
+                return verdict(touched.of_request, self.balance).action
+        return Action.ALLOW
 
-    def standing(self, touched: Touched) -> dict[tuple[Account, str], int]:
-        """What is left in the request's own accounts, nano-USD; by the account and whose cost it counts."""
-        return {
-            (touch.account, touch.budget.counts): touch.budget.limit_nano - self.balance(touch.account).settled
+    def standing(self, touched: Touched) -> list[tuple[Account, str, int]]:
+        """The request's own accounts: whose cost each counts, and what is left in it, nano-USD."""
+        return [
+            (touch.account, touch.budget.counts, touch.budget.limit_nano - self._spent(touch.account))
             for touch in touched.of_request
-        }
+        ]
 
     def left(self, touches: Sequence[Touch]) -> tuple[int, Touch]:
         """Nano-USD in the tightest of the budgets, and which it is."""
         return min(
-            ((touch.budget.limit_nano - self.balance(touch.account).settled, touch) for touch in touches),
+            ((touch.budget.limit_nano - self._spent(touch.account), touch) for touch in touches),
             key=lambda pair: pair[0],
         )
 

@@ -6,8 +6,9 @@ request's attempts, which most do not need.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from gateway.core.attempts import BUDGET
 from gateway.core.books import Books
@@ -15,6 +16,7 @@ from gateway.core.budgets import Account, Touch, Touched
 from gateway.core.call import Endpoint
 from gateway.core.ceiling import Unbounded, ceiling_at, recorded_bound
 from gateway.core.index import price_of
+from gateway.core.pricing import price_at
 from gateway.core.recorded import RecordedCall, Row, Tried
 from gateway.core.redecide import Alike, Budgeted, Decision, Pair, Redecider, Side
 from gateway.core.replay import Case, NoRoom, Replayed, replay
@@ -23,17 +25,20 @@ from gateway.core.tally import UNKNOWNS, Tally
 from gateway.core.usage import Usage
 
 _KEPT_REFUSALS = frozenset({"auth", "rate_limit", "overload", "too_large"})  # by what is not replayed
-MICROS = 1_000_000
+_PLENTY = 1 << 62
+
+K = TypeVar("K")
 
 
 class Standing(NamedTuple):
     """How the accounts of a request stand after the change, against how they stand before it."""
 
     no_less: bool  # what was let in is let in
+    least: int  # nano-USD in the account that has the least
     short: frozenset[str]  # budgets that have no more left: what they refused they refuse
 
 
-_APART = Standing(no_less=False, short=frozenset())
+_APART = Standing(no_less=False, least=-1, short=frozenset())
 
 
 class _Moment(NamedTuple):
@@ -51,8 +56,9 @@ class Forecast:
     def __init__(self, before: Side, after: Side, usual: Mapping[str, tuple[int, int]]) -> None:
         self._decider = Redecider(before, after)
         self._usual = usual
-        self.before: dict[str, Tally] = {}  # by route
-        self.after: dict[str, Tally] = {}
+        self._before: dict[str, Tally] = {}  # by route: of what goes otherwise after
+        self._after: dict[str, Tally] = {}
+        self._same: dict[tuple[str, str], Tally] = {}  # by route before and after: of what goes as it went
         self.unknown = dict.fromkeys(UNKNOWNS, 0)  # requests that each of them concerns
         self.changed = 0  # requests that were lived through again
         books = Books(before.rules, before.principals), Books(after.rules, after.principals)
@@ -62,8 +68,16 @@ class Forecast:
         self._books = (books[0], books[0] if same and self.budgets else books[1])
         self._second = books[1]
         self._models: dict[tuple[str, str, str], Model] = {}
-        self._prices: dict[tuple[str, str], Any] = {}
         self._number = 0
+
+    @property
+    def before(self) -> dict[str, Tally]:
+        """By route; "" where there was none."""
+        return _summed(self._before, [(route, each) for (route, _), each in self._same.items()])
+
+    @property
+    def after(self) -> dict[str, Tally]:
+        return _summed(self._after, [(route, each) for (_, route), each in self._same.items()])
 
     def begins(self, since: float) -> float:
         """From when on the forecast has to hear of what was spent, unix seconds: budgets' windows began before."""
@@ -74,21 +88,21 @@ class Forecast:
         self._settle_recorded(row, tried, self._moment(row, self._decider.alike(row)), both=True)
 
     def needs(self, row: Row) -> bool:
-        return self.budgets or not self._kept(row, self._pair(row, self._decider.alike(row), None), None)
+        return self.budgets or not self._kept(row, (), self._pair(row, self._decider.alike(row), None), None)
 
     def take(self, row: Row, tried: Sequence[Tried]) -> None:
         self._number += 1
-        _tally(self.before, row.route).recorded(row)
         alike = self._decider.alike(row)
         moment = self._moment(row, alike) if self.budgets else None
         pair = self._pair(row, alike, moment)
         self._remark(row, pair)
-        if self._kept(row, pair, moment):
-            _tally(self.after, self._route_after(row, pair)).recorded(row)
+        if self._kept(row, tried, pair, moment):
+            _tally(self._same, (row.route or "", self._route_after(row, pair) or "")).recorded(row)
             if moment is not None:
                 self._settle_recorded(row, tried, moment, both=True)
             return
         assert pair is not None
+        _tally(self._before, row.route or "").recorded(row)
         self.changed += 1
         self._part()
         self._again(row, tried, (alike, pair), moment)
@@ -99,28 +113,33 @@ class Forecast:
 
     def _moment(self, row: Row, alike: Alike) -> _Moment:
         first, second = self._books
-        now = row.started / MICROS
+        now = row.when
         first.forget(now)
-        touched = self._touched(first, row, alike, now)
+        touched = self._touched(0, row, alike, now)
         if second is first and alike.tasks[0].label == alike.tasks[1].label:
             asked: tuple[Any, ...] = () if touched.of_target else (first.asked(touched),)
             only = Budgeted(touched, first.balance)
             return _Moment((touched, touched), asked, None, (only, only))
         second.forget(now)
-        other = self._touched(second, row, alike, now)
+        other = self._touched(1, row, alike, now)
         by_target = bool(touched.of_target or other.of_target)
         standing = _APART if by_target else _compared(first.standing(touched), second.standing(other))
         asked = () if by_target else (first.asked(touched), second.asked(other))
         given = Budgeted(touched, first.balance), Budgeted(other, second.balance)
         return _Moment((touched, other), asked, standing, given)
 
-    def _touched(self, books: Books, row: Row, alike: Alike, now: float) -> Touched:
-        side = 0 if books is self._books[0] and books is not self._second else 1
+    def _touched(self, side: int, row: Row, alike: Alike, now: float) -> Touched:
+        if now < alike.until[side]:
+            return alike.touched[side]
         who, call = alike.principals[side], alike.call
         if alike.by_user:
             decider = self._decider
             who, call = (decider.after if side else decider.before).principal(row), RecordedCall(row)
-        return books.touched(alike.matching[side], call, alike.tasks[side], who, now)
+        found = self._books[side].touched(alike.matching[side], call, alike.tasks[side], who, now)
+        if not alike.by_user and not found.of_target:
+            alike.touched[side] = found
+            alike.until[side] = min((touch.ends for touch in found.of_request), default=math.inf)
+        return found
 
     def _pair(self, row: Row, alike: Alike, moment: _Moment | None) -> Pair | None:
         """None: it was refused for a reason that is not replayed, or was none that could be decided on."""
@@ -130,7 +149,7 @@ class Forecast:
             return self._decider.pair(row, alike)
         return self._decider.pair(row, alike, moment.asked, moment.budgets)
 
-    def _kept(self, row: Row, pair: Pair | None, moment: _Moment | None) -> bool:
+    def _kept(self, row: Row, tried: Sequence[Tried], pair: Pair | None, moment: _Moment | None) -> bool:
         """Whether it goes as it went."""
         if pair is None:
             return True
@@ -142,7 +161,7 @@ class Forecast:
             return pair.same
         if row.rejection == BUDGET:
             return row.budget in moment.standing.short
-        return moment.standing.no_less
+        return moment.standing.no_less or _covered(tried, moment.standing.least)
 
     def _route_after(self, row: Row, pair: Pair | None) -> str | None:
         if pair is None or pair.before.plan is None or pair.after.plan is None:
@@ -162,14 +181,15 @@ class Forecast:
         if decision.plan is None:
             route = pair.after.plan.route if pair.after.plan is not None else row.route
             outcome = "upstream_error" if decision.refusal == "upstream_error" else "rejected"
-            _tally(self.after, route).replayed(Replayed(outcome, by_budget=decision.refusal == BUDGET))
+            _tally(self._after, route or "").replayed(Replayed(outcome, by_budget=decision.refusal == BUDGET))
             return
         till = None if moment is None else _Till(self._books[1], moment.touched[1], decision, RecordedCall(row))
         plan = _as_drawn(decision.plan, tried) if pair.same and decision.drawn else decision.plan
-        case = Case(row, tried, self._usage_of(row), self._same_price, self._passed_over(row, tried, pair.before))
+        passed = self._passed_over(row, tried, pair.before, moment)
+        case = Case(row, tried, self._usage_of(row), lambda target: self._same_price(target, row.when), passed)
         told = replay(plan, case, till)
         told = self._same_baseline(row, pair, decision, told)
-        _tally(self.after, plan.route).replayed(told)
+        _tally(self._after, plan.route).replayed(told)
         self._remark_replayed(pair, case, told, budgeted=till is not None and till.used)
 
     def _same_baseline(self, row: Row, pair: Pair, decision: Decision, told: Replayed) -> Replayed:
@@ -189,9 +209,15 @@ class Forecast:
         made = row.n or 1
         return Usage(row.estimated_input, output=output * made, reasoning=reasoning * made, estimated=True)
 
-    def _passed_over(self, row: Row, tried: Sequence[Tried], before: Decision) -> frozenset[str]:
+    def _passed_over(
+        self, row: Row, tried: Sequence[Tried], before: Decision, moment: _Moment | None
+    ) -> frozenset[str]:
         """Models that were not to be had at that moment: out of order, or busy."""
         plan = before.plan
+        if plan is not None and row.rejection == BUDGET and not tried and moment is not None:
+            # What no budget could refuse was not there.
+            models = [target.model for target in plan.targets]
+            return frozenset(each.name for each in models if not moment.touched[0].by(plan.route, each))
         ours = row.config_hash == self._decider.before.hash
         if plan is None or not ours or row.rejection or any(each.reason == BUDGET for each in tried):
             return frozenset()
@@ -205,13 +231,13 @@ class Forecast:
             return frozenset()  # chance, or the conversation, may have decided on the order
         return frozenset(order[: max(map(order.index, asked))]) - asked
 
-    def _same_price(self, target: Target) -> bool:
-        key = (target.model.name, target.upstream_name)
-        if key not in self._prices:
-            model = self._decider.before.rules.prepared.find(target.model.name)
-            model = model or self._decider.before.rules.models.get(target.model.name)
-            self._prices[key] = ... if model is None else price_of(model, target.upstream_name)
-        return bool(self._prices[key] == target.price)
+    def _same_price(self, target: Target, when: float) -> bool:
+        rules = self._decider.before.rules
+        model = rules.models.get(target.model.name)
+        if model is None:
+            return False
+        price = price_of(model, target.upstream_name)
+        return price_at(price, when) == target.price
 
     # The books.
 
@@ -307,11 +333,25 @@ def _exhausted(row: Row, tried: Sequence[Tried], plan: Plan) -> bool:
     return sum(each.duration for each in tried) < plan.total
 
 
-def _compared(before: dict[tuple[Account, str], int], after: dict[tuple[Account, str], int]) -> Standing:
-    if before.keys() != after.keys():
-        return _APART
-    short = frozenset(account.budget for (account, counts), left in before.items() if after[account, counts] <= left)
-    return Standing(all(after[key] >= left for key, left in before.items()), short)
+def _compared(before: list[tuple[Account, str, int]], after: list[tuple[Account, str, int]]) -> Standing:
+    alike = [each[:2] for each in before] == [each[:2] for each in after]
+    left = {(account, counts): nano for account, counts, nano in after}
+    short = frozenset(each.budget for each, counts, nano in before if left.get((each, counts), _PLENTY) <= nano)
+    if not alike:
+        return Standing(no_less=False, least=-1, short=short)
+    no_less = all(left[account, counts] >= nano for account, counts, nano in before)
+    return Standing(no_less, min(left.values(), default=_PLENTY), short)
+
+
+def _covered(tried: Sequence[Tried], least: int) -> bool:
+    """Whether all that was held for a request still fits, each beside the others."""
+    held = 0
+    for each in tried:
+        if each.reserved_nano is not None:
+            held += max(each.reserved_nano, each.cost_nano)
+        elif each.hosting != "self":
+            return False  # nobody knows: its budgets are new
+    return held <= least
 
 
 def _as_drawn(plan: Plan, tried: Sequence[Tried]) -> Plan:
@@ -321,8 +361,15 @@ def _as_drawn(plan: Plan, tried: Sequence[Tried]) -> Plan:
     return plan._replace(targets=tuple(sorted(plan.targets, key=lambda each: place.get(each.model.name, len(place)))))
 
 
-def _tally(tallies: dict[str, Tally], route: str | None) -> Tally:
-    found = tallies.get(route or "")
+def _tally(tallies: dict[K, Tally], key: K) -> Tally:
+    found = tallies.get(key)
     if found is None:
-        found = tallies[route or ""] = Tally()
+        found = tallies[key] = Tally()
+    return found
+
+
+def _summed(changed: Mapping[str, Tally], same: Iterable[tuple[str, Tally]]) -> dict[str, Tally]:
+    found: dict[str, Tally] = {}
+    for route, each in (*changed.items(), *same):
+        _tally(found, route).add(each)
     return found

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from gateway.core.call import Call, Endpoint, Hints
 from gateway.core.content import Content
 from gateway.core.failures import Kind
-from gateway.core.usage import Usage
+from gateway.core.forms import FORMS
+from gateway.core.usage import More, Usage
 
 
 class NotKeptError(Exception):
@@ -43,6 +44,7 @@ class Row(NamedTuple):
     output_tokens: int
     reasoning_tokens: int
     usage_estimated: int
+    usage_more: str | None
     cost_nano: int
     baseline_nano: int
     baseline_model: str | None
@@ -60,9 +62,14 @@ class Row(NamedTuple):
     budget: str | None
 
     @property
+    def when(self) -> float:
+        """Unix seconds."""
+        return self.started / 1_000_000
+
+    @property
     def usage(self) -> Usage:
         """Of the answer, or of the part of it that the client got."""
-        return Usage(*self[15:20], estimated=bool(self.usage_estimated))
+        return Usage(*self[15:20], estimated=bool(self.usage_estimated), more=_more(self.usage_more))
 
 
 class Tried(NamedTuple):
@@ -83,13 +90,14 @@ class Tried(NamedTuple):
     output_tokens: int
     reasoning_tokens: int
     usage_estimated: int
+    usage_more: str | None
     cost_nano: int
     reserved_nano: int | None
     retry_after: float | None
 
     @property
     def usage(self) -> Usage:
-        return Usage(*self[9:14], estimated=bool(self.usage_estimated))
+        return Usage(*self[9:14], estimated=bool(self.usage_estimated), more=_more(self.usage_more))
 
     @property
     def kind(self) -> Kind | None:
@@ -108,6 +116,7 @@ class RecordedCall(Call):
 
     def __init__(self, row: Row) -> None:  # a parsed body is what Call begins with, and there is none
         self.endpoint = _endpoint(row.endpoint)
+        self.form = FORMS[self.endpoint]
         self.body = b""
         self.headers = {}
         self.model = row.requested_model or ""
@@ -157,6 +166,10 @@ class RecordedCall(Call):
 def words(stored: str) -> frozenset[str]:
     """A list as the ledger keeps it."""
     return frozenset(json.loads(stored))
+
+
+def _more(stored: str | None) -> More | None:
+    return None if stored is None else More(**json.loads(stored))
 
 
 def _endpoint(stored: str) -> Endpoint:

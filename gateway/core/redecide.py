@@ -6,12 +6,13 @@ are the same leave what happened as it was: the rules had no part in how it went
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from gateway.core.budgets import Account, Balance, Touched
+from gateway.core.budgets import NOTHING_TOUCHED, Account, Balance, Touched
 from gateway.core.call import Principal
 from gateway.core.recorded import RecordedCall, Row
 from gateway.core.replay_tasks import Retasked, Tasks
@@ -64,7 +65,7 @@ class Budgeted(NamedTuple):
 class Alike:
     """What requests have in common that no rule tells apart."""
 
-    __slots__ = ("by_user", "call", "matching", "pairs", "principals", "sized", "task", "tasks")
+    __slots__ = (*("by_user", "call", "matching", "pairs", "principals", "sized", "task", "tasks", "touched", "until"),)
 
     def __init__(self, decider: Redecider, row: Row) -> None:
         self.call = RecordedCall(row)
@@ -80,6 +81,8 @@ class Alike:
         self.by_user = any(budget.per == "user" for found in self.matching for budget in found)
         self.pairs: dict[tuple[Any, ...], Pair] = {}  # by what the budgets ask for
         self.sized = False  # prices are compared: requests of other sizes are not alike
+        self.touched: list[Touched] = [NOTHING_TOUCHED, NOTHING_TOUCHED]
+        self.until = [-math.inf, -math.inf]  # what they touch on either side, unix seconds: a window ends then
 
 
 class Redecider:
@@ -157,6 +160,7 @@ class Redecider:
             row.estimated_input if limited else bisect_right(looks.sizes, row.estimated_input),
             (row.max_output, row.n, row.max_cost_nano) if limited else None,
             row.timeout,
+            row.started // 60_000_000 if looks.time else None,  # prices change on the minute
             None if self._tasks.same else (row.task_why, row.config_hash),
         )
 
@@ -167,6 +171,7 @@ class _Looks(NamedTuple):
     key: bool
     team: bool
     tags: bool
+    time: bool  # a price depends on it
     sizes: list[int]  # bounds of the input
 
 
@@ -190,12 +195,19 @@ def _looked_at(before: Side, after: Side) -> _Looks:
         or any(who.allow != ("*",) for who in principals),
         team=budgets or teams,
         tags=tags,
+        time=any(
+            price.timed
+            for each in rules
+            for model in each.models.values()
+            for price in (model.price, *model.prices.values())
+            if price is not None
+        ),
         sizes=sorted(bounds),
     )
 
 
 def _decide(side: Side, row: Row, task: Task, budgets: Budgeted | None, draw: int = 0) -> Decision:
-    signals = Signals(roll=_roll(draw), in_flight=_loads(side.rules, draw))
+    signals = Signals(roll=_roll(draw), in_flight=_loads(side.rules, draw), now=row.when)
     if budgets is not None:
         signals = signals._replace(touched=budgets.touched, balances=budgets.balances)
     try:

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from gateway.core.attempts import Continue, Fail, Past, Try, Wait, next_step
 from gateway.core.failures import RELAYED, Kind
 from gateway.core.hedging import HEDGE
-from gateway.core.pricing import baseline_cost, cost
+from gateway.core.pricing import baseline_cost, cost, price_at
 from gateway.core.recorded import Row, Tried
 from gateway.core.routing import Plan, Target
 from gateway.core.usage import Usage, together
@@ -234,7 +234,8 @@ class _Story:
             return None
         if self._speaker is None or self._speaker.price is None:
             return None
-        return baseline_cost(self._usage, baseline.price)
+        price = price_at(baseline.price, self._case.row.when)
+        return None if price is None else baseline_cost(self._usage, price)
 
 
 def _priced(usage: Usage, target: Target) -> int:

@@ -52,13 +52,13 @@ models:
   deepseek:
     {provider: deepseek, model: d, price: {input: 0.28, cached_input: 0.028, output: 0.42}, supports: [tools, prefill]}
   gpt: {provider: openai, model: g, price: {input: 1.25, cached_input: 0.125, output: 10}, max_output_tokens: 16384}
-  mini: {provider: openai, model: m, price: {input: 0.25, cached_input: 0.025, output: 2}}
+  mini: {provider: openai, model: m, price: {input: 0.25, cached_input: 0.025, output: 2}, supports: [tools, prefill]}
 tasks:
   coding: {when: [{last_message: "(?i)traceback"}]}
   vision: {when: [{has: images}]}
   long: {when: [{min_input_tokens: 4000}]}
 routes:
-  - {name: coding, match: {task: coding}, use: [deepseek, mini], fallback: [gpt]}
+  - {name: coding, match: {task: coding}, use: [deepseek, mini], fallback: [gpt], mid_stream: continue}
   - {name: vision, match: {task: vision}, use: [gpt]}
   - {name: long, match: {task: long, model: [auto, "gpt-*"]}, use: [qwen, deepseek], order: cheapest, fallback: [gpt],
      mid_stream: continue}

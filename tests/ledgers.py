@@ -110,9 +110,9 @@ def multiply(path: Path, copies: int, *, days: int) -> None:
         db.execute("PRAGMA synchronous = OFF")
         for table, renamed in (("attempts", "request_id"), ("requests", "id")):
             names = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
-            shifted = {renamed: f"replace({renamed}, 'req_', printf('req_%d_', c.value))"}
+            shifted = {renamed: f"replace(t.{renamed}, 'req_', printf('req_%d_', c.value))"}
             if table == "requests":
-                shifted["started"] = f"started + c.value * {days * 86_400_000_000}"
+                shifted["started"] = f"t.started + c.value * {days * 86_400_000_000}"
             columns = ", ".join(f'"{name}"' for name in names)
             values = ", ".join(shifted.get(name, f't."{name}"') for name in names)
             numbers = str([*range(1, copies)])

@@ -169,8 +169,14 @@ RECORDED = [
     # The client named the model itself.
     request(4, attempt("gpt", GPT), requested_model="gpt", route="direct"),
     # The request's own fault: so it would have been elsewhere.
-    request(5, attempt("gpt", 0, result="relayed", usage=Usage()), outcome="client_error", baseline_nano=0,
-            baseline_model="", usage=Usage()),  # fmt: skip
+    request(
+        5,
+        attempt("gpt", 0, result="relayed", usage=Usage()),
+        outcome="client_error",
+        baseline_nano=0,
+        baseline_model="",
+        usage=Usage(),
+    ),
 ]
 
 

@@ -64,12 +64,9 @@ class Books:
                 return verdict(touched.of_request, self.balance).action
         return Action.ALLOW
 
-    def standing(self, touched: Touched) -> list[tuple[Account, str, int]]:
-        """The request's own accounts: whose cost each counts, and what is left in it, nano-USD."""
-        return [
-            (touch.account, touch.budget.counts, touch.budget.limit_nano - self._spent(touch.account))
-            for touch in touched.of_request
-        ]
+    def standing(self, touched: Touched) -> list[int]:
+        """What is left in the request's own accounts, nano-USD."""
+        return [touch.budget.limit_nano - self._spent(touch.account) for touch in touched.of_request]
 
     def left(self, touches: Sequence[Touch]) -> tuple[int, Touch]:
         """Nano-USD in the tightest of the budgets, and which it is."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from gateway.core.attempts import BUDGET
 from gateway.core.books import Books
-from gateway.core.budgets import Account, Touch, Touched
+from gateway.core.budgets import Touch, Touched
 from gateway.core.call import Endpoint
 from gateway.core.ceiling import Unbounded, ceiling_at, recorded_bound
 from gateway.core.index import price_of
@@ -25,20 +25,7 @@ from gateway.core.tally import UNKNOWNS, Tally
 from gateway.core.usage import Usage
 
 _KEPT_REFUSALS = frozenset({"auth", "rate_limit", "overload", "too_large"})  # by what is not replayed
-_PLENTY = 1 << 62
-
 K = TypeVar("K")
-
-
-class Standing(NamedTuple):
-    """How the accounts of a request stand after the change, against how they stand before it."""
-
-    no_less: bool  # what was let in is let in
-    least: int  # nano-USD in the account that has the least
-    short: frozenset[str]  # budgets that have no more left: what they refused they refuse
-
-
-_APART = Standing(no_less=False, least=-1, short=frozenset())
 
 
 class _Moment(NamedTuple):
@@ -46,7 +33,7 @@ class _Moment(NamedTuple):
 
     touched: tuple[Touched, Touched]
     asked: tuple[Any, ...]  # what the budgets ask for; empty where that depends on the target
-    standing: Standing | None  # None: the same on both sides
+    shared: bool  # the books are the same on both sides
     budgets: tuple[Budgeted, Budgeted]
 
 
@@ -119,14 +106,13 @@ class Forecast:
         if second is first and alike.tasks[0].label == alike.tasks[1].label:
             asked: tuple[Any, ...] = () if touched.of_target else (first.asked(touched),)
             only = Budgeted(touched, first.balance)
-            return _Moment((touched, touched), asked, None, (only, only))
+            return _Moment((touched, touched), asked, True, (only, only))
         second.forget(now)
         other = self._touched(1, row, alike, now)
         by_target = bool(touched.of_target or other.of_target)
-        standing = _APART if by_target else _compared(first.standing(touched), second.standing(other))
         asked = () if by_target else (first.asked(touched), second.asked(other))
         given = Budgeted(touched, first.balance), Budgeted(other, second.balance)
-        return _Moment((touched, other), asked, standing, given)
+        return _Moment((touched, other), asked, False, given)
 
     def _touched(self, side: int, row: Row, alike: Alike, now: float) -> Touched:
         if now < alike.until[side]:
@@ -157,11 +143,31 @@ class Forecast:
             return True  # refused by something else than the rules
         if row.outcome == "cancelled" and not row.model:
             return True  # the client did not even wait for the first attempt
-        if moment is None or moment.standing is None or not pair.same:
+        if moment is None or moment.shared or not pair.same:
             return pair.same
+        first, second = moment.touched
+        if first.of_target or second.of_target:
+            return False
         if row.rejection == BUDGET:
-            return row.budget in moment.standing.short
-        return moment.standing.no_less or _covered(tried, moment.standing.least)
+            return self._still_short(row.budget or "", first, second)
+        if [(each.account, each.budget.counts) for each in first.of_request] != [
+            (each.account, each.budget.counts) for each in second.of_request
+        ]:
+            return False
+        before, after = self._books
+        if not second.of_request or _covered(tried, after.left(second.of_request)[0]):
+            return True
+        pairs = zip(before.standing(first), after.standing(second), strict=True)
+        return all(now >= then for then, now in pairs)
+
+    def _still_short(self, budget: str, first: Touched, second: Touched) -> bool:
+        """Whether a budget that refused has no more left than it had."""
+        before, after = self._books
+        then = [left for each, left in zip(first.of_request, before.standing(first), strict=True)
+                if each.budget.name == budget]  # fmt: skip
+        now = [left for each, left in zip(second.of_request, after.standing(second), strict=True)
+               if each.budget.name == budget]  # fmt: skip
+        return len(then) == len(now) == 1 and now[0] <= then[0]
 
     def _route_after(self, row: Row, pair: Pair | None) -> str | None:
         if pair is None or pair.before.plan is None or pair.after.plan is None:
@@ -183,10 +189,10 @@ class Forecast:
             outcome = "upstream_error" if decision.refusal == "upstream_error" else "rejected"
             _tally(self._after, route or "").replayed(Replayed(outcome, by_budget=decision.refusal == BUDGET))
             return
-        till = None if moment is None else _Till(self._books[1], moment.touched[1], decision, RecordedCall(row))
+        till = None if moment is None else _Till(self._books[1], moment.touched[1], decision.plan, row)
         plan = _as_drawn(decision.plan, tried) if pair.same and decision.drawn else decision.plan
         passed = self._passed_over(row, tried, pair.before, moment)
-        case = Case(row, tried, self._usage_of(row), lambda target: self._same_price(target, row.when), passed)
+        case = Case(row, tried, self._usage_of, self._same_price, passed)
         told = replay(plan, case, till)
         told = self._same_baseline(row, pair, decision, told)
         _tally(self._after, plan.route).replayed(told)
@@ -222,6 +228,8 @@ class Forecast:
         if plan is None or not ours or row.rejection or any(each.reason == BUDGET for each in tried):
             return frozenset()
         asked = {each.model for each in tried}
+        if len(asked) == 1 and plan.targets[0].model.name in asked and row.outcome == "ok":
+            return frozenset()  # the first was there
         order = [target.model.name for target in plan.targets]
         if not asked <= set(order):
             return frozenset()
@@ -231,13 +239,13 @@ class Forecast:
             return frozenset()  # chance, or the conversation, may have decided on the order
         return frozenset(order[: max(map(order.index, asked))]) - asked
 
-    def _same_price(self, target: Target, when: float) -> bool:
+    def _same_price(self, target: Target, row: Row) -> bool:
         rules = self._decider.before.rules
         model = rules.models.get(target.model.name)
         if model is None:
             return False
         price = price_of(model, target.upstream_name)
-        return price_at(price, when) == target.price
+        return price_at(price, row.when) == target.price
 
     # The books.
 
@@ -294,12 +302,11 @@ class Forecast:
 class _Till:
     """Attempts of one request, charged to the budgets after the change."""
 
-    def __init__(self, books: Books, touched: Touched, decision: Decision, call: RecordedCall) -> None:
-        assert decision.plan is not None
+    def __init__(self, books: Books, touched: Touched, plan: Plan, row: Row) -> None:
         self._books = books
         self._touched = touched
-        self._plan = decision.plan
-        self._call = call
+        self._plan = plan
+        self._row = row
         self.used = False
 
     def room(self, target: Target, reserved: int | None) -> NoRoom | None:
@@ -309,8 +316,10 @@ class _Till:
         self.used = True
         left, tightest = self._books.left(touches)
         if reserved is None:
-            read = recorded_bound(self._call, self._call.size, target)
-            bound = ceiling_at(read, self._call, target, left, None, clamp=self._plan.clamp)
+            call = RecordedCall(self._row)
+            bound = ceiling_at(
+                recorded_bound(call, call.size, target), call, target, left, None, clamp=self._plan.clamp
+            )
             if isinstance(bound, Unbounded):
                 return NoRoom(bound.code, touches[0].budget.name)
             reserved = bound.nano
@@ -331,16 +340,6 @@ def _exhausted(row: Row, tried: Sequence[Tried], plan: Plan) -> bool:
     if last is not None and (last.kind not in plan.fallback_on or last.purpose == "answer"):
         return False
     return sum(each.duration for each in tried) < plan.total
-
-
-def _compared(before: list[tuple[Account, str, int]], after: list[tuple[Account, str, int]]) -> Standing:
-    alike = [each[:2] for each in before] == [each[:2] for each in after]
-    left = {(account, counts): nano for account, counts, nano in after}
-    short = frozenset(each.budget for each, counts, nano in before if left.get((each, counts), _PLENTY) <= nano)
-    if not alike:
-        return Standing(no_less=False, least=-1, short=short)
-    no_less = all(left[account, counts] >= nano for account, counts, nano in before)
-    return Standing(no_less, min(left.values(), default=_PLENTY), short)
 
 
 def _covered(tried: Sequence[Tried], least: int) -> bool:

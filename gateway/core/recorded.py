@@ -6,6 +6,7 @@ Rows come as tuples, because a replay reads millions of them: the ledger's colum
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -180,4 +181,4 @@ def _endpoint(stored: str) -> Endpoint:
         return Endpoint.CHAT
 
 
-_KINDS = {kind.value: kind for kind in Kind}
+_KINDS: Mapping[str, Kind] = {kind.value: kind for kind in Kind}

@@ -42,8 +42,8 @@ class Case(NamedTuple):
 
     row: Row
     tried: Sequence[Tried]
-    usual: Usage  # of an answer, where none was recorded
-    same_price: Callable[[Target], bool]  # whether it is what it was before the change
+    usual: Callable[[Row], Usage]  # of an answer, where none was recorded
+    same_price: Callable[[Target, Row], bool]  # whether it is what it was before the change
     passed: frozenset[str] = frozenset()  # models that were not to be had at that moment
 
 
@@ -73,10 +73,12 @@ class _Met(NamedTuple):
 
 
 def replay(plan: Plan, case: Case, till: Till | None) -> Replayed:
-    targets = tuple(target for target in plan.targets if target.model.name not in case.passed)
-    if not targets:  # nobody was there
-        return Replayed()
-    return _Story(plan._replace(targets=targets), case, till).told()
+    if case.passed:
+        targets = tuple(target for target in plan.targets if target.model.name not in case.passed)
+        if not targets:  # nobody was there
+            return Replayed()
+        plan = plan._replace(targets=targets)
+    return _Story(plan, case, till).told()
 
 
 class _Story:
@@ -143,7 +145,9 @@ class _Story:
         known = self._left.get(target.model.name)
         if self._till is not None:
             held = next((each.reserved_nano for each in known or () if each.reserved_nano is not None), None)
-            refused = self._till.room(target, held if self._case.same_price(target) else None)
+            if held is not None and not self._case.same_price(target, self._case.row):
+                held = None
+            refused = self._till.room(target, held)
             if refused is not None:
                 self._history.append(self._not_tried(index, refused))
                 return
@@ -185,7 +189,7 @@ class _Story:
         result = HEDGE if each.purpose == HEDGE else each.result
         return _Met(
             usage,
-            each.cost_nano if self._case.same_price(target) else _priced(usage, target),
+            each.cost_nano if self._case.same_price(target, self._case.row) else _priced(usage, target),
             result,
             each.kind if each.purpose != HEDGE else None,
             each.purpose == "answer" and each.result != "relayed",
@@ -203,7 +207,7 @@ class _Story:
             usage = self._case.tried[-1].usage if self._case.tried else NOTHING
         if usage == NOTHING and row.outcome != "cancelled":
             self._estimated = True
-            usage = self._case.usual
+            usage = self._case.usual(row)
         result = "cancelled" if row.outcome == "cancelled" else "ok"
         return _Met(usage, _priced(usage, target), result, committed=True)
 

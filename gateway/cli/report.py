@@ -83,7 +83,7 @@ def _found(config: Config, path: Path, period: periods.Period, args: argparse.Na
             for added in ledger.sum(summary, *period):
                 bar.update(added)
     seconds = period.until - period.since if first is not None else 0.0
-    machines = hardware(config.rules.models, summary.charged, seconds)
+    machines = hardware(config.rules.models, summary.charged, seconds, period.until)
     return _Found(period, summary, machines, headline(summary.total, machines))
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from gateway.core.capacity import capacity_cost, idle, per_hour
+from gateway.core.pricing import price_at
 from gateway.core.rules import Model
 from gateway.core.usage import Usage
 
 OUTCOMES = ("ok", "client_error", "rejected", "upstream_error", "cancelled")
-_SECONDS_PER_HOUR = 3600
 
 
 class Group:
@@ -54,7 +55,7 @@ class Hardware(NamedTuple):
     @property
     def idle(self) -> int | None:
         """Negative where the rated speeds are set too low."""
-        return None if self.capacity is None else self.capacity - self.charged
+        return None if self.capacity is None else idle(self.capacity, self.charged)
 
 
 class Headline(NamedTuple):
@@ -69,13 +70,16 @@ class Headline(NamedTuple):
         return self.baseline - self.api_cost - self.capacity
 
 
-def hardware(models: Mapping[str, Model], charged: Mapping[str, int], seconds: float) -> list[Hardware]:
-    """Of all that stand in the configuration or in the ledger. A model that sleeps costs what it was charged."""
+def hardware(
+    models: Mapping[str, Model], charged: Mapping[str, int], seconds: float, at: float
+) -> list[Hardware]:
+    """At the prices in force at `at`, unix seconds. Of all that stand in the configuration or in the ledger. A model that sleeps costs what it was charged."""
     found: dict[str, Hardware] = {}
     for name, model in models.items():
-        machine = model.price.machine if model.price is not None else None
+        price = price_at(model.price, at)
+        machine = price.machine if price is not None else None
         if model.hosting == "self" and machine is not None and not model.disabled:
-            capacity = round(machine.nano_usd_per_hour * len(model.replicas) * seconds / _SECONDS_PER_HOUR)
+            capacity = capacity_cost(per_hour(machine, len(model.replicas)), seconds)
             found[name] = Hardware(name, capacity, charged.get(name, 0))
     for name, nano in charged.items():
         found.setdefault(name, Hardware(name, None, nano))

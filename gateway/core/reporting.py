@@ -70,10 +70,11 @@ class Headline(NamedTuple):
         return self.baseline - self.api_cost - self.capacity
 
 
-def hardware(
-    models: Mapping[str, Model], charged: Mapping[str, int], seconds: float, at: float
-) -> list[Hardware]:
-    """At the prices in force at `at`, unix seconds. Of all that stand in the configuration or in the ledger. A model that sleeps costs what it was charged."""
+def hardware(models: Mapping[str, Model], charged: Mapping[str, int], seconds: float, at: float) -> list[Hardware]:
+    """Of all that stand in the configuration or in the ledger. A model that sleeps costs what it was charged.
+
+    `at`: unix seconds; the prices in force then hold for the whole period.
+    """
     found: dict[str, Hardware] = {}
     for name, model in models.items():
         price = price_at(model.price, at)

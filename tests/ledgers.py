@@ -126,7 +126,7 @@ class _End(NamedTuple):
     result: str
     usage: Usage | None
     committed: bool
-    characters: int = 0
+    letters: int = 0
 
 
 class Traffic:
@@ -240,7 +240,7 @@ class Traffic:
         seen = Observed()
         seen.sent = True
         seen.reported = end.usage
-        seen.characters = end.characters
+        seen.text_bytes = end.letters
         failed = end.result not in ("ok", "relayed", "cancelled", HEDGE)
         purpose = "answer" if end.committed or not failed else "retry"
         lost = end.result == HEDGE
@@ -272,7 +272,7 @@ class Traffic:
             target = plan.targets[index]
             touches = plan.touched.by(plan.route, target.model)
             won = _End("ok", self._usage(call), committed=True)
-            end = _End(HEDGE, None, committed=False, characters=120) if loses else won
+            end = _End(HEDGE, None, committed=False, letters=120) if loses else won
             self._close(flight, target, Try(index, reason), (end, touches, 10**9 if touches else None))
 
     def _end(self, call: Call) -> _End:
@@ -280,12 +280,12 @@ class Traffic:
         for share, kind in _FAILURES:
             if roll < share:
                 cut = kind is Kind.STREAM_CUT and call.stream
-                return _End(str(kind), None, committed=cut, characters=400 if cut else 0)
+                return _End(str(kind), None, committed=cut, letters=400 if cut else 0)
             roll -= share
         if roll < 0.01:
             return _End("relayed", None, committed=False)
         if roll < 0.02:
-            return _End("cancelled", None, committed=call.stream, characters=200)
+            return _End("cancelled", None, committed=call.stream, letters=200)
         return _End("ok", self._usage(call), committed=True)
 
     def _usage(self, call: Call) -> Usage:

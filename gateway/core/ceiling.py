@@ -18,7 +18,6 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from gateway.core.call import Call
-from gateway.core.content import CHARACTERS_PER_TOKEN
 from gateway.core.pricing import Price, cost
 from gateway.core.rules import Target
 from gateway.core.strategies import UNKNOWN_OUTPUT, service_tier
@@ -26,6 +25,7 @@ from gateway.core.usage import Usage
 
 TEMPLATE_TOKENS = 256  # that a chat template adds to the whole: a default system prompt, the date, the answer's opening
 TOOL_TOKENS = 1024  # that it adds where there are tools: how they are to be called
+ESTIMATED = 4  # bytes that an estimate takes for a token (`usage.estimate_tokens`)
 LEAST_CAP = 4096  # tokens: no answer is cut shorter than this to fit a budget
 TYPICAL = 4  # times the route's 99th percentile: what an answer without a cap is given room for
 SMALL = 100  # a ceiling is small if so many of it fit into what is left
@@ -129,7 +129,7 @@ def _unescaped(text: str) -> str:
 
 def recorded_bound(call: Call, size: int | None, target: Target) -> int:
     """The same of a call whose body is gone. `size`: its bytes, taken to be ASCII; None: they go by the estimate."""
-    bound = (call.estimated_input * CHARACTERS_PER_TOKEN if size is None else size) + TEMPLATE_TOKENS
+    bound = (call.estimated_input * ESTIMATED if size is None else size) + TEMPLATE_TOKENS
     if "tools" in call.has:
         bound += TOOL_TOKENS
     window = target.model.context_window

@@ -21,7 +21,7 @@ from gateway.core.resume import Partial
 from gateway.core.routing import Plan, Target
 from gateway.core.tasks import Task
 from gateway.core.traces import Parent, Sampling, Span, begin, outgoing
-from gateway.core.usage import Usage, together
+from gateway.core.usage import together
 from gateway.core.verdicts import said
 from gateway.errors import RequestError
 from gateway.observed import NOTHING, Observed

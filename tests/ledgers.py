@@ -28,7 +28,8 @@ from gateway.core.rules import Standing
 from gateway.core.tasks import classify
 from gateway.core.usage import Usage
 from gateway.errors import GatewayError, QuotaExceeded, RouteExhausted
-from gateway.flight import AttemptEnd, Flight, Observed, Request
+from gateway.flight import AttemptEnd, Flight, Request
+from gateway.observed import Observed
 from gateway.stores.schema import connect
 from gateway.stores.sqlite import write
 from gateway.wire import CODEC
@@ -238,7 +239,7 @@ class Traffic:
     ) -> Past | None:
         end, touches, held = how
         seen = Observed()
-        seen.sent = True
+        seen.sent_at = time.monotonic()
         seen.reported = end.usage
         seen.text_bytes = end.letters
         failed = end.result not in ("ok", "relayed", "cancelled", HEDGE)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from gateway.core.budgets import Touch
 from gateway.core.call import Call
 from gateway.core.ceiling import Unbounded, ceiling
 from gateway.core.routing import Plan, Target
@@ -56,7 +54,7 @@ class Charging:
         touches = plan.touched.by(plan.route, target.model)
         if not touches:
             return FREE
-        bound = ceiling(call, target, self._left(touches), self._outputs.p99(plan.route), clamp=plan.clamp)
+        bound = ceiling(call, target, self._spending.left(touches), self._outputs.p99(plan.route), clamp=plan.clamp)
         if isinstance(bound, Unbounded):
             budget = touches[0].budget.name
             return Refused(bound.why, bound.code or "insufficient_quota", budget)
@@ -69,11 +67,6 @@ class Charging:
         """`cost_nano`: what was billed; None where nobody came to say: then all that was held."""
         if charge is not FREE:
             self._spending.settle(charge.hold, charge.hold.nano if cost_nano is None else cost_nano)
-
-    def _left(self, touches: Sequence[Touch]) -> int:
-        """What remains in the tightest of the budgets, nano-USD."""
-        gone = self._spending.gone
-        return min([touch.budget.limit_nano - gone(touch.account) for touch in touches])
 
 
 def _refused(short: Short) -> Refused:

@@ -113,18 +113,20 @@ class Engine:
         """The plan under the budgets as they stand; only balances that nobody has asked for lately cost a look."""
         rules, shared = self.config.rules, self._shared
         assert flight.task is not None
+        touched = None
+        if rules.budgets or flight.principal.budgets:
+            touched = rules.guards.touched(call, flight.task, flight.principal, flight.began)
+            await shared.spending.know(touched.of_request)
         signals = Signals(
             shared.in_flight,
             self._dice.random(),
             shared.health.view(),
             shared.sessions,
-            elsewhere=shared.loads.elsewhere,
-            now=flight.began,
+            touched,
+            None if touched is None else shared.spending.balance,
+            flight.began,
+            shared.loads.elsewhere,
         )
-        if rules.budgets or flight.principal.budgets:
-            touched = rules.guards.touched(call, flight.task, flight.principal, flight.began)
-            await shared.spending.know(touched.of_request)
-            signals = signals._replace(touched=touched, balances=shared.spending.balance)
         plan = self._plan(call, flight, signals)
         if plan.touched.of_target:
             touches = [touch for target in plan.targets for touch in plan.touched.by(plan.route, target.model)]

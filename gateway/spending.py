@@ -105,10 +105,15 @@ class Spending:
         purse = self._purses.get(self._aliases.get(account, account) if self._aliases else account)
         return Balance() if purse is None else purse.balance()
 
-    def gone(self, account: Account) -> int:
-        """What is settled and held of it, nano-USD; as far as `balance` knows."""
-        purse = self._purses.get(self._aliases.get(account, account) if self._aliases else account)
-        return 0 if purse is None else purse.gone()
+    def left(self, touches: Sequence[Touch]) -> int:
+        """What remains in the tightest of the budgets, nano-USD; as far as `balance` knows."""
+        purses, aliases = self._purses, self._aliases
+        least: int | None = None
+        for budget, account, _ in touches:
+            purse = purses.get(aliases.get(account, account) if aliases else account)
+            here = budget.limit_nano - (0 if purse is None else purse.gone())
+            least = here if least is None or here < least else least
+        return least or 0
 
     async def know(self, touches: Iterable[Touch]) -> bool:
         """Returns when the balances are known, at most `LOOK` seconds old; True where the store had to be asked.

@@ -88,7 +88,7 @@ async def measure(directory: Path) -> list[float]:
         assert len([(name.encode(), value.encode()) for name, value in passed.headers.items()]) == 6
         accounts = rules.guards.touched(call, task, principal, time.time())
         await spending.know(accounts.of_request)
-        signals = Signals({}, 0.5)._replace(touched=accounts, balances=spending.balance)
+        signals = Signals({}, 0.5, touched=accounts, balances=spending.balance)
         made = plan(rules, call, task, principal, signals)
         charge = await charging.reserve(made, made.targets[0], call, 0.0)
         assert isinstance(charge, Charge)

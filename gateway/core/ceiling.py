@@ -142,7 +142,7 @@ def _output(call: Call, target: Target, p99: int | None) -> tuple[int, int | Non
     if not names:
         return 0, None
     model = target.model
-    caps = [value for name in names if isinstance(value := model.set.get(name), int)]
+    caps = [value for name in names if isinstance(value := model.set.get(name), int)] if model.set else []
     if not caps and call.longest is not None and model.drop.isdisjoint(names):
         caps = [call.longest]
     if caps:
@@ -166,6 +166,9 @@ def _possible(price: Price, call: Call, target: Target, read: int) -> tuple[int,
 
     An upstream may meter by the end of a request, or serve it otherwise than was asked.
     """
+    plain = price.rates
+    if plain is not None and plain.more is None and not (price.others or price.services or price.tiers):  # most are
+        return max(plain.input, plain.cached_input, plain.cache_write), max(plain.output, plain.reasoning)
     prices = [price, *price.others]
     if price.services:
         wanted = service_tier(target.model, call)

@@ -7,7 +7,6 @@ from grafana_foundation_sdk.builders import dashboard
 from grafana.source.frame import frame, section
 from grafana.source.panels import (
     BLUE,
-    COUNT,
     GREEN,
     HOURS,
     ORANGE,
@@ -95,7 +94,7 @@ def _headline() -> list[Panel]:
             About(
                 "Refused",
                 "Requests refused over the range because a budget had no room for them.",
-                *(COUNT, 4, 4, ((None, GREEN), (1, ORANGE)), 0),
+                *(PLAIN, 4, 4, ((None, GREEN), (1, ORANGE)), 0),
             ),
             Query(f"sum({over_range('gateway_budget_rejections_total', BUDGET)})"),
         ),

@@ -7,13 +7,13 @@ from grafana_foundation_sdk.builders import dashboard
 from grafana.source.frame import frame, section
 from grafana.source.panels import (
     BLUE,
-    COUNT,
     GREEN,
     HOURS,
     ORANGE,
     PLAIN,
     RATIO,
     RED,
+    TOKENS,
     TOKENS_PER_SECOND,
     USD,
     YELLOW,
@@ -84,7 +84,7 @@ def _headline() -> list[Panel]:
         ),
         number(
             About(
-                "Saved on requests",
+                "Saved",
                 "Would have cost - spent. Below 0 where the requests cost more than their baseline. Idle hardware is "
                 "not in it: see the last two figures.",
                 *(USD, 3, 4, SIGN),
@@ -93,8 +93,8 @@ def _headline() -> list[Panel]:
         ),
         number(
             About(
-                "Saved on requests, share",
-                "Saved on requests as a share of what they would have cost.",
+                "Saved, share",
+                "Saved as a share of what they would have cost.",
                 *(RATIO, 3, 4, SIGN, 1),
             ),
             Query(f"(sum({BASELINE}) - sum({COST})) / (sum({BASELINE}) > 0)"),
@@ -119,7 +119,7 @@ def _headline() -> list[Panel]:
         ),
         number(
             About(
-                "Saved, net of idle hardware",
+                "Net saving",
                 "The headline: would have cost - API cost - hardware, busy or idle. Whole gateway, whatever team, "
                 "route and model are chosen: idle hours belong to nobody's request. May be below 0.",
                 *(USD, 3, 4, SIGN),
@@ -128,7 +128,7 @@ def _headline() -> list[Panel]:
         ),
         number(
             About(
-                "Saved, net, share",
+                "Net saving, share",
                 "The headline as a share of what the closed models would have cost. Whole gateway.",
                 *(RATIO, 3, 4, SIGN, 1),
             ),
@@ -199,6 +199,31 @@ def _hardware() -> list[Panel]:
             Query('model:gateway_idle_usd_per_hour:rate5m{model=~"$model"}', "{{model}}: idle"),
             bounds=(None, None),
         ),
+        trend(
+            About(
+                "Price of a million tokens on your own hardware",
+                "What the last hour's tokens came to, idle machines included: compare it with the APIs' prices. No "
+                "value without tokens.",
+                *(USD, 12),
+            ),
+            Query(f"max by (model) (gateway_effective_price_usd_per_million_tokens{{{MODEL}}})", "{{model}}"),
+        ),
+        trend(
+            About(
+                "Traffic against break-even",
+                "Tokens a second that a model serves, and from how many on its machines are cheaper than each API of "
+                "its routes, at the last hour's mix of tokens.",
+                *(TOKENS_PER_SECOND, 12),
+            ),
+            Query(
+                f"sum by (model) ({per_second('gateway_tokens_total', MODEL)}) and on (model) {CAPACITY}",
+                "{{model}}: served",
+            ),
+            Query(
+                f"max by (model, versus) (gateway_break_even_tokens_per_second{{{MODEL}}})",
+                "{{model}}: break-even with {{versus}}",
+            ),
+        ),
         rows(
             About(
                 "Machines over the range",
@@ -258,7 +283,7 @@ def _tables() -> list[Panel]:
                     "Share": Column(
                         f"1 - sum by ({label}) ({COST}) / (sum by ({label}) ({BASELINE}) > 0)", RATIO, SIGN
                     ),
-                    "Requests": Column(f"sum by ({label}) ({over_range('gateway_requests_total', PLACE)})", COUNT),
+                    "Requests": Column(f"sum by ({label}) ({over_range('gateway_requests_total', PLACE)})", PLAIN),
                 },
             )
             for label in ("task", "team")
@@ -276,7 +301,7 @@ def _tables() -> list[Panel]:
                 "Tokens": Column(
                     f"sum by (model) ({tokens}) * on (model) group_right () "
                     f"(sum by (model, hosting) ({cost}) >= bool 0)",
-                    COUNT,
+                    TOKENS,
                 ),
                 "USD per million tokens": Column(
                     f"1e6 * sum by (model, hosting) ({cost}) "

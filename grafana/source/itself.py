@@ -9,7 +9,6 @@ from grafana.source.panels import (
     BLUE,
     BYTES,
     CORES,
-    COUNT,
     GREEN,
     ORANGE,
     PER_SECOND,
@@ -52,7 +51,7 @@ def _headline() -> list[Panel]:
     reload = "min(gateway_config_last_reload_successful)"
     return [
         number(
-            About("Requests per second", "Finished, now.", PER_SECOND, 3, 4),
+            About("Request rate", "Finished, now.", PER_SECOND, 3, 4),
             Query(f"sum({per_second('gateway_requests_total', ALL)})"),
         ),
         number(
@@ -88,7 +87,7 @@ def _headline() -> list[Panel]:
             About(
                 "Ledger failures",
                 "Tries to write a batch that failed, over the range. They are repeated: rows are late, not lost.",
-                *(COUNT, 3, 4, ((None, GREEN), (0.5, RED)), 0),
+                *(PLAIN, 3, 4, ((None, GREEN), (0.5, RED)), 0),
             ),
             Query(f"sum({over_range('gateway_ledger_write_failures_total')})"),
         ),
@@ -168,7 +167,7 @@ def _state() -> list[Panel]:
             About(
                 "Ledger queue",
                 "Requests that wait to be written to the ledger, by replica. A full queue makes requests wait.",
-                *(COUNT, 8, 8, ((None, BLUE),), 0),
+                *(PLAIN, 8, 8, ((None, BLUE),), 0),
             ),
             Query("sum by (instance) (gateway_ledger_queue_depth)", "{{instance}}"),
         ),
@@ -191,7 +190,8 @@ def _state() -> list[Panel]:
             {"instance": "Replica", "hash": "Hash of routes.yaml"},
             {
                 "Last reload": Column(
-                    "gateway_config_last_reload_successful * on (instance) group_right () gateway_config_info",
+                    "max by (instance, hash) (gateway_config_last_reload_successful * on (instance) group_right () "
+                    "gateway_config_info)",
                     PLAIN,
                     ((None, RED), (1, GREEN)),
                 ),
@@ -217,17 +217,17 @@ def _processes() -> list[Panel]:
             Query(f"process_open_fds / process_max_fds {MINE}", PROCESS),
         ),
         rows(
-            About("Since when", "Reloads over the range, and how long each process has run.", PLAIN, 12),
+            About("Since when", "How long each process has run.", PLAIN, 12, 6),
             {"instance": "Replica", "process": "Process"},
-            {"Up": Column(f"time() - process_start_time_seconds {MINE}", SECONDS)},
+            {"Up": Column(f"max by (instance, process) (time() - process_start_time_seconds {MINE})", SECONDS)},
         ),
         rows(
-            About("Reloads", "Changes of routes.yaml over the range, by replica.", PLAIN, 12),
+            About("Reloads", "Changes of routes.yaml over the range, by replica.", PLAIN, 12, 6),
             {"instance": "Replica", "result": "Result"},
             {
                 "Reloads": Column(
                     f"sum by (instance, result) ({over_range('gateway_config_reloads_total')})",
-                    COUNT,
+                    PLAIN,
                     ((None, BLUE), (1, ORANGE)),
                 )
             },

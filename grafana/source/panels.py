@@ -13,7 +13,7 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 # https://grafana.com/docs/grafana/latest/panels-visualizations/configure-standard-options/#unit
-USD, RATIO, SECONDS, BYTES, COUNT, PLAIN = "currencyUSD", "percentunit", "s", "bytes", "short", "none"
+USD, RATIO, SECONDS, BYTES, PLAIN, TOKENS = "currencyUSD", "percentunit", "s", "bytes", "none", "short"
 PER_SECOND, TOKENS_PER_SECOND, CORES, HOURS = "reqps", "suffix: tok/s", "suffix: cores", "h"
 
 GREEN, YELLOW, ORANGE, RED, BLUE, GREY = "green", "yellow", "orange", "red", "blue", "text"
@@ -66,7 +66,7 @@ def trend(
     panel = _described(timeseries.Panel(), about)
     for ref, query in zip("ABCDEF", queries, strict=False):
         panel.with_target(_target(query, ref).range())
-    panel.color_scheme(dashboard.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+    panel.color_scheme(dashboard.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC))
     panel.line_width(1).show_points(look.VisibilityMode.NEVER).fill_opacity(60 if stack else 8)
     panel.tooltip(common.VizTooltipOptions().mode(look.TooltipDisplayMode.MULTI).sort(look.SortOrder.DESCENDING))
     legend = common.VizLegendOptions().show_legend(True).placement(look.LegendPlacement.BOTTOM)
@@ -91,6 +91,7 @@ def bars(about: About, query: Query) -> bargauge.Panel:
         panel.orientation(look.VizOrientation.HORIZONTAL)
         .display_mode(look.BarGaugeDisplayMode.BASIC)
         .value_mode(look.BarGaugeValueMode.TEXT)
+        .text(common.VizTextDisplayOptions().title_size(13).value_size(16))
         .show_unfilled(True)
         .min_viz_width(0)
         .min_viz_height(10)
@@ -114,7 +115,7 @@ def rows(about: About, labels: Mapping[str, str], columns: Mapping[str, Column])
         headings[value] = heading
         order[value] = len(order)
         values = [model.DynamicConfigValue(id_val="unit", value=column.unit)]
-        if column.unit == COUNT:
+        if column.unit == PLAIN:
             values.append(model.DynamicConfigValue(id_val="decimals", value=0))  # increase() extrapolates
         if column.steps:
             thresholds = {"mode": "absolute", "steps": [{"value": v, "color": c} for v, c in column.steps]}
@@ -123,6 +124,8 @@ def rows(about: About, labels: Mapping[str, str], columns: Mapping[str, Column])
                 model.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"}),
             ]
         panel.override_by_name(heading, values)
+    narrow = model.DynamicConfigValue(id_val="custom.minWidth", value=70)
+    panel.override_by_regexp(".*", [narrow])  # Grafana's own 150 pixels push the last columns out of sight
     panel.with_transformation(model.DataTransformerConfig(id_val="merge", options={}))
     shape = {"excludeByName": {"Time": True}, "indexByName": order, "renameByName": headings}
     panel.with_transformation(model.DataTransformerConfig(id_val="organize", options=shape))

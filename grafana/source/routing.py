@@ -7,7 +7,6 @@ from grafana_foundation_sdk.builders import dashboard
 from grafana.source.frame import frame, section
 from grafana.source.panels import (
     BLUE,
-    COUNT,
     GREEN,
     ORANGE,
     PER_SECOND,
@@ -60,7 +59,10 @@ def _headline() -> list[Panel]:
     failed = over_range("gateway_attempts_total", BAD)
     requests = over_range("gateway_requests_total", ROUTE)
     return [
-        number(About("Requests", "That came to an end, whatever it was.", COUNT, 3, 4), Query(f"sum({REQUESTS})")),
+        number(
+            About("Requests", "That came to an end, whatever it was.", PLAIN, 3, 4, decimals=0),
+            Query(f"sum({REQUESTS})"),
+        ),
         number(
             About(
                 "Answered",
@@ -80,7 +82,7 @@ def _headline() -> list[Panel]:
         ),
         number(
             About(
-                "Fallbacks per 100 requests",
+                "Fallbacks per 100",
                 "Moves to another model, away from the chosen models, for each 100 requests of the chosen routes. Of "
                 "all teams.",
                 *(PLAIN, 3, 4, ((None, GREEN), (5, YELLOW), (20, RED)), 1),
@@ -113,7 +115,7 @@ def _headline() -> list[Panel]:
         ),
         number(
             About(
-                "Spent on what did not answer",
+                "Wasted",
                 "Cost of retries, hedges and other attempts than the one that answered.",
                 *(USD, 3, 4),
             ),
@@ -212,7 +214,7 @@ def _failures() -> list[Panel]:
         ),
         trend(
             About(
-                "Spent on what did not answer, per hour",
+                "Wasted, per hour",
                 "Cost of retries, hedges and other attempts than the one that answered.",
                 *(USD, 8),
             ),
@@ -241,7 +243,7 @@ def _tables() -> list[Panel]:
             ),
             {"route": "Route", "task": "Task", "model": "Model"},
             {
-                "Requests": Column(f"{by} ({REQUESTS}) > 0", COUNT),
+                "Requests": Column(f"{by} ({REQUESTS}) > 0", PLAIN),
                 "Answered": Column(
                     f"{by} ({ANSWERED}) / ({by} ({REQUESTS}) > 0)",
                     RATIO,
@@ -256,13 +258,13 @@ def _tables() -> list[Panel]:
                 *(PLAIN, 12),
             ),
             {"route": "Route", "from": "From", "to": "To", "reason": "Reason"},
-            {"Fallbacks": Column(f"sum by (route, from, to, reason) ({FELL}) > 0", COUNT)},
+            {"Fallbacks": Column(f"sum by (route, from, to, reason) ({FELL}) > 0", PLAIN)},
         ),
         rows(
             About("Attempts", "How tries of each model ended; `ok` is an answer. Of all routes and teams.", PLAIN, 12),
             {"model": "Model", "result": "Result"},
             {
-                "Attempts": Column(f"sum by (model, result) ({ATTEMPTS}) > 0", COUNT),
+                "Attempts": Column(f"sum by (model, result) ({ATTEMPTS}) > 0", PLAIN),
                 "Share of the model's": Column(
                     f"sum by (model, result) ({ATTEMPTS}) / on (model) group_left () sum by (model) ({ATTEMPTS}) > 0",
                     RATIO,
@@ -274,7 +276,7 @@ def _tables() -> list[Panel]:
                 "Usage estimated",
                 "Attempts whose tokens had to be estimated because the upstream reported none: their cost is an "
                 "estimate too. Of all routes and teams.",
-                *(COUNT, 6, 8, ((None, BLUE), (1, ORANGE))),
+                *(PLAIN, 6, 8, ((None, BLUE), (1, ORANGE)), 0),
             ),
             Query(f"sum by (model) ({over_range('gateway_usage_estimated_total', MODEL)})", "{{model}}"),
         ),
@@ -283,7 +285,7 @@ def _tables() -> list[Panel]:
                 "Unpriced",
                 "Requests that used tokens at a price nobody knows: their cost is missing everywhere. Of all routes "
                 "and teams.",
-                *(COUNT, 6, 8, ((None, BLUE), (1, RED))),
+                *(PLAIN, 6, 8, ((None, BLUE), (1, RED)), 0),
             ),
             Query(f"sum by (model) ({over_range('gateway_unpriced_requests_total', MODEL)})", "{{model}}"),
         ),

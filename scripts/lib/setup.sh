@@ -72,3 +72,16 @@ ensure_node_client() {
   (cd "$home" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
   cp "$source/package-lock.json" "$home/lock"
 }
+
+# What draws dashboards, in .venv-render/: Grafana's component library, a bundler, and a driver for Chromium.
+ensure_render() {
+  local source=grafana/render home=.venv-render
+  mkdir -p "$home"
+  if ! cmp -s "$source/package-lock.json" "$home/lock"; then
+    say "installing Grafana's component library"
+    cp "$source/package.json" "$source/package-lock.json" .npmrc "$home/"
+    (cd "$home" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+    cp "$source/package-lock.json" "$home/lock"
+  fi
+  cp "$source"/*.js "$source"/*.jsx "$source"/*.mjs "$home/"
+}

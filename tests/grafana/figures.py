@@ -60,6 +60,11 @@ def charged(ledger: Ledger, choice: Choice) -> Figures:
     return {(MACHINE,): spent.get((MACHINE,), 0)} if choice.model in ("", MACHINE) else {}
 
 
+def machine_tokens(ledger: Ledger, choice: Choice) -> Figures:
+    served = ledger.tokens(Choice(model=choice.model), ["model"])
+    return {(MACHINE,): served.get((MACHINE,), 0)} if choice.model in ("", MACHINE) else {}
+
+
 def total(figures: Figures) -> Figures:
     return {(): sum(figures.values())}
 
@@ -146,16 +151,16 @@ def answered_by(label: str) -> Mapping[str, Figure]:
 COST: Mapping[str, Mapping[str, Figure]] = {
     "Spent": {"A": Figure((), lambda it, c, r: it.cost(c, (), PLACE))},
     "Would have cost": {"A": Figure((), lambda it, c, r: it.baseline(c))},
-    "Saved on requests": {"A": Figure((), lambda it, c, r: minus(it.baseline(c), it.cost(c, (), PLACE)))},
-    "Saved on requests, share": {
+    "Saved": {"A": Figure((), lambda it, c, r: minus(it.baseline(c), it.cost(c, (), PLACE)))},
+    "Saved, share": {
         "A": Figure((), lambda it, c, r: over(minus(it.baseline(c), it.cost(c, (), PLACE)), it.baseline(c)))
     },
     "Hardware": {"A": Figure((), lambda it, c, r: total(hardware(r)), "time")},
     "Idle hardware": {
         "A": Figure((), lambda it, c, r: total(minus(hardware(r), charged(it, EVERYTHING))), "usd"),
     },
-    "Saved, net of idle hardware": {"A": Figure((), lambda it, c, r: net(it, r), "usd")},
-    "Saved, net, share": {"A": Figure((), lambda it, c, r: over(net(it, r), it.baseline(EVERYTHING)), "time")},
+    "Net saving": {"A": Figure((), lambda it, c, r: net(it, r), "usd")},
+    "Net saving, share": {"A": Figure((), lambda it, c, r: over(net(it, r), it.baseline(EVERYTHING)), "time")},
     "Spent against the baseline, per hour": {
         "A": Figure((), lambda it, c, r: per_hour(it.cost(c, (), PLACE), r.range)),
         "B": Figure((), lambda it, c, r: per_hour(it.baseline(c), r.range)),
@@ -189,6 +194,9 @@ COST: Mapping[str, Mapping[str, Figure]] = {
             ("model",), lambda it, c, r: minus(per_hour(hardware(r, c), r.seen), per_hour(charged(it, c), RULE)), "rule"
         ),
     },
+    "Traffic against break-even": {
+        "A": Figure(("model",), lambda it, c, r: times(1 / r.range, machine_tokens(it, c))),
+    },
     "Machines over the range": {
         "A": Figure(("model",), lambda it, c, r: hardware(r, c), "time"),
         "B": Figure(("model",), lambda it, c, r: charged(it, c)),
@@ -220,12 +228,12 @@ ROUTING: Mapping[str, Mapping[str, Figure]] = {
         )
     },
     "First token, 95%": {"A": Figure((), lambda it, c, r: first_tokens(it, c))},
-    "Fallbacks per 100 requests": {
+    "Fallbacks per 100": {
         "A": Figure((), lambda it, c, r: times(100, over(it.fallbacks(c), it.finished(c, (), ["route"]))))
     },
     "Failed attempts": {"A": Figure((), lambda it, c, r: over(it.tries(c, failed=True), it.tries(c)))},
     "Hedges that won": {"A": Figure((), lambda it, c, r: over(it.hedges(c, won="true"), it.hedges(c)))},
-    "Spent on what did not answer": {"A": Figure((), lambda it, c, r: it.wasted(c))},
+    "Wasted": {"A": Figure((), lambda it, c, r: it.wasted(c))},
     "Requests by outcome": {
         "A": Figure(("outcome",), lambda it, c, r: times(1 / r.range, it.finished(c, ["outcome"])))
     },
@@ -239,9 +247,7 @@ ROUTING: Mapping[str, Mapping[str, Figure]] = {
     },
     "Fallbacks by reason": {"A": Figure(("reason",), lambda it, c, r: times(1 / r.range, it.fallbacks(c, ["reason"])))},
     "Hedges": {"A": Figure(("won",), lambda it, c, r: times(1 / r.range, it.hedges(c, ["won"])))},
-    "Spent on what did not answer, per hour": {
-        "A": Figure(("purpose",), lambda it, c, r: per_hour(it.wasted(c, ["purpose"]), r.range))
-    },
+    "Wasted, per hour": {"A": Figure(("purpose",), lambda it, c, r: per_hour(it.wasted(c, ["purpose"]), r.range))},
     "Refused by the gateway": {"A": Figure(("reason",), lambda it, c, r: times(1 / r.range, it.rejections()))},
     "Who answered what": {
         "A": Figure(WHO, lambda it, c, r: it.finished(c, WHO)),
@@ -292,7 +298,7 @@ BUDGETS: Mapping[str, Mapping[str, Figure]] = {
 }
 
 ITSELF: Mapping[str, Mapping[str, Figure]] = {
-    "Requests per second": {"A": Figure((), lambda it, c, r: times(1 / r.range, it.finished(c)))},
+    "Request rate": {"A": Figure((), lambda it, c, r: times(1 / r.range, it.finished(c)))},
     "Overhead, median": {"A": Figure((), overheads(0.5))},
     "Overhead, 99%": {"A": Figure((), overheads(0.99))},
     "Overhead": {ref: Figure((), overheads(q)) for ref, q in (("A", 0.5), ("B", 0.95), ("C", 0.99))},
@@ -308,9 +314,13 @@ FIGURES = {"cost": COST, "routing": ROUTING, "budgets": BUDGETS, "itself": ITSEL
 
 STATE = "a state, not an event: the ledger has no row of it"
 SLOPE = "a slope over samples: the ledger does not say between which scrapes a cost was settled"
+WINDOW = "of the gateway's own window of an hour, in steps of 15 s: tests/telemetry compare it with the traffic"
 MACHINERY = "what the kernel says of processes"
 NOT_IN_THE_LEDGER: Mapping[str, Mapping[str, str]] = {
-    "cost": {},
+    "cost": {
+        "Price of a million tokens on your own hardware": WINDOW,
+        "Traffic against break-even": f"{WINDOW} (its second query)",
+    },
     "routing": {"Breakers open": STATE, "Breakers": STATE},
     "budgets": {
         "First to run out": SLOPE,

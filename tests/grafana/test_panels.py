@@ -33,7 +33,7 @@ QUIET = {
     "Ledger failures": "the disk works",
     "Ledger failures and dropped rows": "the disk works",
     "Ledger queue": "it is empty when nothing goes on",
-    "Requests per second": "nothing comes in at the end, when it is asked",
+    "Request rate": "nothing comes in at the end, when it is asked",
     "First to run out": "0 hours: one is spent",
 }
 """Panels whose figures are 0 in this run, and why. Of the others one is not."""

@@ -57,7 +57,7 @@ function Bars({ panel, frames, width, height }) {
       source={frames}
       getValues={() => display(panel, frames)}
       renderValue={draw}
-      getAlignmentFactors={(values) => getDisplayValueAlignmentFactors(values.map((value) => value.display))}
+      getAlignmentFactors={getDisplayValueAlignmentFactors}
       orientation={VizOrientation.Horizontal}
       itemSpacing={10}
       minVizHeight={16}

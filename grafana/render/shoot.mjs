@@ -49,11 +49,11 @@ try {
   await page.goto("http://dashboard.invalid/");
   await page.waitForFunction(drawn, undefined, { timeout: 30_000 }).catch(() => said.push("some panels drew nothing"));
   await page.waitForTimeout(1000); // transitions
-  const panels = await page.evaluate(look);
   const all = await page.$("#dashboard");
   if (all === null) throw new Error(`no dashboard: ${said.join("\n")}`);
   await page.setViewportSize({ width: 1600, height: Math.ceil((await all.boundingBox()).height) + 16 });
   await page.waitForTimeout(300);
+  const panels = await page.evaluate(look); // now that all of it is in sight
   const taken = UPNG.decode(await page.screenshot({ animations: "disabled" }));
   const pixels = UPNG.toRGBA8(taken);
   writeFileSync(picture, Buffer.from(UPNG.encode(pixels, taken.width, taken.height, 128))); // a third of the size

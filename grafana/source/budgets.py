@@ -157,7 +157,7 @@ def _forecast() -> list[Panel]:
         rows(
             About(
                 "Accounts",
-                "Runs out: hours until the account is spent if the last hour's pace goes on; empty where nothing is "
+                "Runs out in: time until the account is spent if the last hour's pace goes on; empty where nothing is "
                 "being spent. A window that ends before that begins anew.",
                 *(PLAIN, 16, 9),
             ),
@@ -169,7 +169,7 @@ def _forecast() -> list[Panel]:
                 "Held": Column(RESERVED, USD),
                 "Left": Column(LEFT, USD),
                 "Per hour": Column(PACE, USD),
-                "Runs out, hours": Column(FORECAST, HOURS, SOON),
+                "Runs out in": Column(FORECAST, HOURS, SOON),
             },
         ),
     ]

@@ -67,7 +67,8 @@ def trend(
     for ref, query in zip("ABCDEF", queries, strict=False):
         panel.with_target(_target(query, ref).range())
     panel.color_scheme(dashboard.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC))
-    panel.line_width(1).show_points(look.VisibilityMode.NEVER).fill_opacity(60 if stack else 8)
+    # No outlines in a stack: that of a series that is 0 would stand on top of all the others.
+    panel.line_width(0 if stack else 1).show_points(look.VisibilityMode.NEVER).fill_opacity(75 if stack else 8)
     panel.tooltip(common.VizTooltipOptions().mode(look.TooltipDisplayMode.MULTI).sort(look.SortOrder.DESCENDING))
     legend = common.VizLegendOptions().show_legend(True).placement(look.LegendPlacement.BOTTOM)
     panel.legend(legend.display_mode(look.LegendDisplayMode.LIST).calcs([]))

@@ -77,9 +77,9 @@ keys:
   - {name: data, value: a-key-of-the-data-for-pictures, team: data}
   - {name: lab, value: a-key-of-the-lab-for-pictures, team: research, limits: {requests_per_minute: 120}}
 budgets:
-  - {name: company, limit_usd: 25, window: month, counts: all}
-  - {name: teams, per: team, match: {team: [shop, apps, data]}, limit_usd: 9, window: month, counts: all}
-  - {name: experiments, match: {team: research}, limit_usd: 0.6, window: month, counts: all}
+  - {name: company, limit_usd: 20, window: month, counts: all}
+  - {name: teams, per: team, match: {team: [shop, apps, data]}, limit_usd: 6, window: month, counts: all}
+  - {name: experiments, match: {team: research}, limit_usd: 0.5, window: month, counts: all}
 """
 
 KEYS = {"shop": 5, "apps": 4, "data": 3, "lab": 1}  # how often each asks
@@ -98,7 +98,7 @@ class Day:
 
     def rate(self) -> float:
         """Requests a second: up in the morning, a dip at noon."""
-        return 6 + 7 * math.sin(math.pi * min(1, self.at)) ** 2 - 4 * math.exp(-(((self.at - 0.5) / 0.07) ** 2))
+        return 9 + 10 * math.sin(math.pi * min(1, self.at)) ** 2 - 6 * math.exp(-(((self.at - 0.5) / 0.07) ** 2))
 
     def fails(self, model: str) -> float:
         if model == "deepseek-up" and 0.30 < self.at < 0.36:
@@ -117,7 +117,7 @@ def answers(day: Day, model: str, seed: int) -> Reply:
             return
         asked = len(received.body) // 4
         cached = int(asked * 0.4 * dice.random())
-        written = min(2_900, int(700 * dice.lognormvariate(0, 0.6)))
+        written = min(2_900, int((900 if model == "qwen-up" else 700) * dice.lognormvariate(0, 0.6)))
         thought = written // 4 if model == "gpt-up" else 0
         yield min(2.0, pause * 8 * dice.lognormvariate(0, 0.9))
         tokens = Tokens(asked - cached, cached, written - thought, thought)

@@ -27,7 +27,6 @@ from grafana.source.panels import (
 )
 from grafana.source.queries import ALL, over_range, per_second, quantile, quantile_over_range
 
-WHERE = 'route=~"$route",model=~"$model"'
 OVERHEAD = "gateway_overhead_seconds"
 QUICK = ((None, GREEN), (0.005, YELLOW), (0.05, RED))
 MINE = "and on (instance) gateway_build_info"  # other programs have process_* metrics too
@@ -121,11 +120,12 @@ def _requests() -> list[Panel]:
         ),
         trend(
             About(
-                "Duration, 95% by route",
-                "From a request's arrival to the end of its answer; 95% were sooner. Of all teams.",
+                "Stages, 95%",
+                "Where that time goes, and who is waited for. Of each request: read, admit, decide; of each attempt: "
+                "reserve, connect, first_byte (the upstream's own time). 95% took less. All requests.",
                 *(SECONDS, 8),
             ),
-            Query(quantile(0.95, "gateway_request_duration_seconds", WHERE, "le, route"), "{{route}}"),
+            Query(quantile(0.95, "gateway_stage_seconds", by="le, stage"), "{{stage}}"),
         ),
         trend(
             About("Requests by outcome", "Finished requests a second.", PER_SECOND, 8),

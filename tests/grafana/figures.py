@@ -303,7 +303,6 @@ ITSELF: Mapping[str, Mapping[str, Figure]] = {
     "Overhead, 99%": {"A": Figure((), overheads(0.99))},
     "Overhead": {ref: Figure((), overheads(q)) for ref, q in (("A", 0.5), ("B", 0.95), ("C", 0.99))},
     "Version": {"A": Figure(("version",), lambda it, c, r: {(__version__,): 1})},
-    "Duration, 95% by route": ROUTING["Duration, 95% by route"],
     "Requests by outcome": ROUTING["Requests by outcome"],
     "Refused": ROUTING["Refused by the gateway"],
     "Lines left out of streams": {"A": Figure(("model",), lambda it, c, r: times(1 / r.range, it.lines_dropped(c)))},
@@ -328,6 +327,7 @@ NOT_IN_THE_LEDGER: Mapping[str, Mapping[str, str]] = {
         "Accounts": f"{SLOPE} (its last two columns)",
     },
     "itself": {
+        "Stages, 95%": "stages leave no row: they are seen in traces",
         "In flight now": STATE,
         "In flight": STATE,
         "Memory": MACHINERY,

@@ -85,7 +85,8 @@ def test_each_panel_says_what_it_shows(panel: Panel) -> None:
     assert given["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
     assert panel.targets
     if panel.type == "table":
-        units = [override["properties"][0]["id"] for override in given["fieldConfig"]["overrides"]]
+        columns = [each for each in given["fieldConfig"]["overrides"] if each["matcher"]["id"] == "byName"]
+        units = [column["properties"][0]["id"] for column in columns]
         assert units == ["unit"] * len(panel.targets), "each column has its own"
 
 

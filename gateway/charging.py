@@ -7,6 +7,7 @@ from typing import NamedTuple
 from gateway.core.call import Call
 from gateway.core.ceiling import Unbounded, ceiling
 from gateway.core.routing import Plan, Target
+from gateway.core.translate import outgoing
 from gateway.core.verdicts import named
 from gateway.outputs import Outputs
 from gateway.spending import Hold, Short, Spending
@@ -54,6 +55,7 @@ class Charging:
         touches = plan.touched.by(plan.route, target.model)
         if not touches:
             return FREE
+        call = outgoing(call, target.model)
         bound = ceiling(call, target, self._spending.left(touches), self._outputs.p99(plan.route), clamp=plan.clamp)
         if isinstance(bound, Unbounded):
             budget = touches[0].budget.name

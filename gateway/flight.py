@@ -21,6 +21,7 @@ from gateway.core.resume import Partial
 from gateway.core.routing import Plan, Target
 from gateway.core.tasks import Task
 from gateway.core.traces import Parent, Sampling, Span, begin, outgoing
+from gateway.core.translate import losses
 from gateway.core.usage import together
 from gateway.core.verdicts import said
 from gateway.errors import RequestError
@@ -220,8 +221,7 @@ class Flight:
             headers.append((b"x-gateway-attempts", b"%d" % self.tries))
             if self.history and (reason := self.fallback_reason(model)):
                 headers.append((b"x-gateway-fallback-reason", reason.encode()))
-            if self.cap is not None:
-                headers.append((b"x-gateway-max-tokens", b"%d" % self.cap))
+            headers += self._asked_headers(attempting or self.answered_by)
             if upstream_request_id:
                 headers.append((b"x-gateway-upstream-request-id", latin(upstream_request_id)))
         headers += self.quota_headers
@@ -238,6 +238,13 @@ class Flight:
             return "", 0  # unpriced requests add none
         price = price_at(plan.baseline.price, self.began)
         return ("", 0) if price is None else (plan.baseline.name, baseline_cost(self.usage, price))
+
+    def _asked_headers(self, target: Target | None) -> list[Header]:
+        """How what a target was asked for differs from the request."""
+        headers = [] if self.cap is None else [(b"x-gateway-max-tokens", b"%d" % self.cap)]
+        if target is not None and self.call is not None and (dropped := losses(self.call, target.model).dropped):
+            headers.append((b"x-gateway-dropped", latin(", ".join(dropped))))
+        return headers
 
     def _speaker(self) -> AttemptRecord | None:
         """The attempt that answered, else the last; never one that lost a race, which may end after the winner."""

@@ -7,8 +7,8 @@ members replaced that must be (`outgoing_body`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from gateway.core import splice
 from gateway.core.content import Content
@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # both import this module
     from gateway.core.limits import Limit
 
 __all__ = ["Call", "Endpoint", "Hints", "Json", "Principal", "Source", "outgoing_body", "parse"]
+
+Made = TypeVar("Made")
 
 MAX_MODEL_NAME = 256  # characters
 MAX_USER = 128  # characters
@@ -79,7 +81,7 @@ class Call:
     """One request. Attributes are cheap; the properties decode on first use and remember."""
 
     __slots__ = (
-        *("_content", "_fields", "_has", "_json", "_messages"),
+        *("_content", "_fields", "_has", "_json", "_made", "_messages"),
         *("body", "choices", "endpoint", "form", "headers", "hints", "longest", "max_output", "model", "n", "stream"),
         "wants_usage",
     )
@@ -107,6 +109,7 @@ class Call:
         self._content: Content | None = None
         self._has: frozenset[str] | None = None
         self._messages: list[dict[str, Any]] | None = None
+        self._made: dict[object, Any] | None = None
         self.model = _model(fields)
         self.stream = self.wants_usage = False
         self.max_output = self.longest = None
@@ -165,8 +168,11 @@ class Call:
 
     @property
     def user(self) -> str:
-        """The body's `user`, an end user in the client's own words: untrusted. Empty where it is no short text."""
-        user = self._fields.value("user") if "user" in self._fields.members else None
+        """An end user in the client's own words (`Form.user`): untrusted. Empty where it is no short text."""
+        name, *inner = self.form.user
+        user = self._fields.value(name) if name in self._fields.members else None
+        for name in inner:
+            user = user.get(name) if isinstance(user, dict) else None
         return user if isinstance(user, str) and len(user) <= MAX_USER and user.isprintable() else ""
 
     @property
@@ -201,6 +207,24 @@ class Call:
     def holds(self, names: frozenset[str]) -> frozenset[str]:
         """Which of these members it has at the top."""
         return names & self._fields.members.keys()
+
+    @property
+    def names(self) -> Iterable[str]:
+        """Of its members, in their order."""
+        return self._fields.members.keys()
+
+    @property
+    def codec(self) -> Json:
+        return self._json
+
+    def once(self, make: Callable[[Call], Made]) -> Made:
+        """What a pure function makes of it, made on first use and remembered."""
+        if self._made is None:
+            self._made = {}
+        if make not in self._made:
+            self._made[make] = make(self)
+        made: Made = self._made[make]
+        return made
 
     def decoded(self, name: str) -> Any:  # noqa: ANN401 - JSON can be anything
         """A member's value; None where it is not there. Raises RequestError where it cannot be read."""
@@ -316,15 +340,15 @@ def _includes_usage(options: bytes, json: Json) -> bool:
     raise wrong("stream_options.include_usage", "true, false or null")
 
 
-def _declared(fields: Fields, schema: str) -> frozenset[str]:
-    """What members other than the content ask of a model. `schema`: the member that asks for JSON of a shape."""
+def _declared(fields: Fields, schemas: tuple[str, ...]) -> frozenset[str]:
+    """What members other than the content ask of a model. `schemas`: members that ask for JSON of a shape."""
     found: list[str] = []
     if any(name in fields.members and fields.array(name) for name in ("tools", "functions")):
         found.append("tools")
-    if schema in fields.members:
-        wanted = fields.value(schema)
+    for schema in schemas:
+        wanted = fields.value(schema) if schema in fields.members else None
         if isinstance(wanted, dict):
-            wanted = wanted.get("format", wanted)  # responses have it inside `text`
+            wanted = wanted.get("format", wanted)  # responses have it inside `text`, messages inside `output_config`
         if isinstance(wanted, dict) and wanted.get("type") in ("json_schema", "json_object"):
             found.append("json_schema")
     if "modalities" in fields.members:

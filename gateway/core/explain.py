@@ -11,6 +11,7 @@ from gateway.core.pricing import Price, dollars
 from gateway.core.routing import Plan
 from gateway.core.rules import Skipped, Standing, Target
 from gateway.core.strategies import expected_cost
+from gateway.core.translate import losses, translation
 from gateway.core.verdicts import Balances, said
 
 Standings = Mapping[tuple[str, str], Standing] | None
@@ -83,6 +84,8 @@ def _target(target: Target, call: Call, standings: Standings) -> dict[str, Any]:
         "price": _price(target.price),
         "expected_cost_usd": None if expected is None else float(dollars(expected)),
         "health": health_of(target, standings),
+        "translated_to": None if (needed := translation(call, target.model)) is None else needed.to.value,
+        "dropped": list(losses(call, target.model).dropped),
         "fallback": target.fallback,
         "why": target.why,
         "timeouts": target.timeouts._asdict(),

@@ -32,7 +32,8 @@ class Form(NamedTuple):
     content: str  # the member that must be there and holds the content
     read: Callable[[Fields, Any], Content]  # takes the content, decoded
     caps: tuple[str, ...] = ()  # members that cap the output, the one that wins first; none: it writes no text
-    schema: str = ""  # the member that asks for JSON of a shape
+    schema: tuple[str, ...] = ()  # members that ask for JSON of a shape
+    user: tuple[str, ...] = ("user",)  # where the client's own word for its end user stands
     api: str = "chat"  # its name in a provider's `apis:`
     messages: bool = False  # the content is an array of message objects and nothing else
     choices: bool = False  # several answers may be asked for, with `n`
@@ -52,7 +53,7 @@ FORMS: Mapping[Endpoint, Form] = {
         "messages",
         lambda _, messages: read_messages(messages),
         caps=("max_completion_tokens", "max_tokens"),
-        schema="response_format",
+        schema=("response_format",),
         messages=True,
         choices=True,
         asks_usage=True,
@@ -66,7 +67,13 @@ FORMS: Mapping[Endpoint, Form] = {
     ),
     Endpoint.EMBEDDINGS: Form("input", lambda _, given: read_input(given)),
     Endpoint.MESSAGES: Form(
-        "messages", _messages, caps=("max_tokens",), schema="output_format", messages=True, api="messages"
+        "messages",
+        _messages,
+        caps=("max_tokens",),
+        schema=("output_config", "output_format"),  # the second while it was a beta
+        user=("metadata", "user_id"),
+        messages=True,
+        api="messages",
     ),
-    Endpoint.RESPONSES: Form("input", _responses, caps=("max_output_tokens",), schema="text", api="responses"),
+    Endpoint.RESPONSES: Form("input", _responses, caps=("max_output_tokens",), schema=("text",), api="responses"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
@@ -22,6 +23,7 @@ from gateway.core.scopes import GuardIndex
 from gateway.core.sticky import Conversation, conversation_of, kept_first, roll_of
 from gateway.core.strategies import STRATEGIES, Strategy, highest_cost
 from gateway.core.tasks import Task, TaskRule
+from gateway.core.translate import losses, translation
 from gateway.core.verdicts import out_of_budget, ruled
 from gateway.errors import RequestError, RouteExhausted
 
@@ -244,7 +246,11 @@ def _fitted(target: Target, call: Call, skipped: list[Skipped], now: float | Non
 def _unable(model: Model, call: Call) -> str:
     """Why a model cannot do what the request needs; empty where it can."""
     if call.form.api not in model.apis:
-        return f"its server has no {call.endpoint} (`apis` of provider {model.provider})"
+        needed = translation(call, model)
+        if needed is None:
+            return f"its server has no {call.endpoint} (`apis` of provider {model.provider})"
+        if refused := losses(call, model).refused:
+            return f"its server has no {call.endpoint}, and {needed.to} cannot carry {', '.join(refused)}"
     if lacking := _lacking(model, call):
         return "does not support " + " or ".join(_NAMES.get(need, need) for need in lacking)
     if _too_small(model, call):
@@ -282,9 +288,12 @@ def _refusal(line_up: LineUp, call: Call, skipped: Sequence[Skipped]) -> Request
         return RouteExhausted(message, status=503, code="no_healthy_upstream")
     models = [target.model for target, _ in line_up.use] + [target.model for target in line_up.fallback]
     lacking = [need for model in models for need in _lacking(model, call)]
+    uncarried = [name for model in models for name in losses(call, model).refused]
     message = f"no model of route {name} can serve this request: {reasons}"
     if lacking:
         return RequestError(message, param=_NEEDED_BY.get(lacking[0], "messages"))
+    if uncarried:
+        return RequestError(message, param=re.split(r"[^\w]", uncarried[0], maxsplit=1)[0])
     if any(each.why.endswith(_DEARER) for each in skipped):
         return RequestError(message, code="max_cost_exceeded", param="x-gateway-max-cost-usd")
     if any(_too_small(model, call) for model in models):

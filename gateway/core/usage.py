@@ -221,5 +221,5 @@ def _excludes_cache(reported: Mapping[str, Any]) -> bool:
 
 
 def _reasoning(reported: Mapping[str, Any], details: Mapping[str, Any]) -> int:
-    # SGLang reports it at the top of usage.
-    return max(_first(details, "reasoning_tokens") or 0, _first(reported, "reasoning_tokens") or 0)
+    # SGLang reports it at the top of usage; Anthropic says thinking: docs.anthropic.com/en/api/messages, "usage".
+    return max(_first(details, "reasoning_tokens", "thinking_tokens") or 0, _first(reported, "reasoning_tokens") or 0)

@@ -14,6 +14,7 @@ from gateway.core.traces import Header
 from gateway.errors import UpstreamFailure
 from gateway.providers.base import REFUSAL_LIMIT, REFUSAL_SECONDS, Attempt, Upstream
 from gateway.providers.http import HttpClient
+from gateway.providers.translated import open_translated
 from gateway.views import VIEWS
 
 CONNECT_SECONDS = 10.0  # where a target names no limit
@@ -70,6 +71,9 @@ class OpenAIProvider:
         self._without_usage: dict[str, None] = {}  # upstream models known to reject `stream_options`, oldest first
 
     async def open(self, attempt: Attempt) -> Upstream:
+        return await open_translated(attempt, self._open)
+
+    async def _open(self, attempt: Attempt) -> Upstream:
         call = attempt.call
         model = attempt.target.upstream_name
         asks = call.stream and model not in self._without_usage

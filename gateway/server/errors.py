@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from gateway.core.forms import Endpoint
+from gateway.core.translate import anthropic
 from gateway.errors import GatewayError
 
 Render = Callable[[GatewayError], bytes]
@@ -38,24 +39,8 @@ def _response_event(error: GatewayError) -> bytes:
     return b"event: error\ndata: " + _dumps(members) + b"\n\n"
 
 
-# docs.anthropic.com/en/api/errors: the words for a status; those of 5xx but 529 are `api_error`.
-_ANTHROPIC_TYPES: Mapping[int, str] = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-    504: "timeout_error",
-}
-
-
 def _anthropic(error: GatewayError) -> bytes:
-    """Anthropic's shape. Our `code` stands beside its members: programs that know it need not read the message."""
-    kind = _ANTHROPIC_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
-    return _dumps({"type": "error", "error": {"type": kind, "message": error.message, "code": error.code}})
+    return _dumps(anthropic.error(error.status, error.message, error.code))
 
 
 def _anthropic_event(error: GatewayError) -> bytes:

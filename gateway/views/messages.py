@@ -56,7 +56,9 @@ def read_event(data: bytes) -> Seen | None:
             return Seen(useful=kind not in _EMPTY_BLOCKS, choices=1)
         case "message_start":
             message = event.get("message")
-            return Seen(choices=1, usage=_usage(message)) if isinstance(message, dict) else _NOTHING
+            if not isinstance(message, dict):
+                return _NOTHING
+            return Seen(choices=1, usage=None if event.get("estimated") else _usage(message))
         case "message_delta":
             delta = event.get("delta")
             finish = _finish(delta.get("stop_reason")) if isinstance(delta, dict) else ""
@@ -83,8 +85,9 @@ def _finish(reason: object) -> str:
 
 
 def _usage(value: Mapping[str, Any]) -> dict[str, Any] | None:
+    """None where it is an estimate of ours, which translations put in for the client: nothing was reported."""
     usage = value.get("usage")
-    return usage if isinstance(usage, dict) and usage else None
+    return usage if isinstance(usage, dict) and usage and not usage.get("estimated") else None
 
 
 def _length(block: Mapping[str, Any], names: tuple[str, ...]) -> int:

@@ -28,6 +28,7 @@ MORE = """
 """  # noqa: E501 - a line a route
 TYPES = ("input", "cached_input", "cache_write", "output", "reasoning")
 REQUESTS = 300
+PATHS = ("chat/completions", "messages", "completions", "embeddings", "chat/completions", "messages")
 OTHERS = 24  # of each kind whose bill is an estimate
 HEDGED = 160
 
@@ -94,7 +95,7 @@ def traffic(gateway: Gateway) -> list[int]:
 
     def one(index: int) -> int:
         model = ("pair", "again", "a", "b", "auto")[index % 5]
-        path = ("/v1/chat/completions", "/v1/chat/completions", "/v1/completions", "/v1/embeddings")[index % 4]
+        path = "/v1/" + PATHS[index % 6]  # six and five have no factor in common: every model sees every path
         body: dict[str, object] = {"model": model, "prompt": PROMPT, "input": PROMPT, **chat()}
         if "embeddings" not in path and stream[index]:
             body["stream"] = True

@@ -315,6 +315,7 @@ class Exchange:
         if self._race is not None:
             self._race.claim(self)
         self.flight.cap = self._charge.cap
+        self.flight.dropped = self.seen.dropped
 
     async def _commit(self) -> None:
         self._claim()
@@ -348,6 +349,7 @@ class Exchange:
         self._status = upstream.status
         headers = upstream.headers
         self.seen.upstream_request_id = (headers.get("x-request-id") or headers.get("request-id") or "")[:128]
+        self.seen.dropped = headers.get("x-gateway-dropped", "")
         if upstream.status >= 400:
             self.retry_after = retry_after(headers, time.time())
 

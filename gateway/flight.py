@@ -84,6 +84,7 @@ class Flight:
         self.rejection = ""
         self.budget = ""  # that had no room for it, or whose threshold decided
         self.cap: int | None = None  # tokens of output that we asked for at most, of our own accord
+        self.dropped = ""  # as of Observed, of the attempt that answers
         self.quota_headers: list[Header] = []  # how the limits on its traffic stand
         self.status = 0
         self.first_token: float | None = None
@@ -242,7 +243,8 @@ class Flight:
     def _asked_headers(self, target: Target | None) -> list[Header]:
         """How what a target was asked for differs from the request."""
         headers = [] if self.cap is None else [(b"x-gateway-max-tokens", b"%d" % self.cap)]
-        if target is not None and self.call is not None and (dropped := losses(self.call, target.model).dropped):
+        ours = losses(self.call, target.model).dropped if target is not None and self.call is not None else ()
+        if dropped := [name for name in (*ours, self.dropped) if name]:
             headers.append((b"x-gateway-dropped", latin(", ".join(dropped))))
         return headers
 

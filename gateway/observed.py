@@ -25,6 +25,7 @@ class Observed:
 
     __slots__ = (
         "asked",
+        "dropped",
         "finish",
         "opened_at",
         "reasoning_bytes",
@@ -43,6 +44,7 @@ class Observed:
         self.sent_at: float | None = None
         self.opened_at: float | None = None
         self.reported: Usage | None = None
+        self.dropped = ""  # members that did not reach the model, as whoever left them out says
         self.text_bytes = 0
         self.reasoning_bytes = 0
         self.upstream_request_id = ""

@@ -12,7 +12,7 @@ from gateway.dispatch import Shared
 from gateway.engine import Engine, Parts
 from gateway.errors import ConfigError
 from gateway.providers.base import Provider
-from gateway.providers.registry import PROVIDERS
+from gateway.providers.registry import OWN_PROCESS, PROVIDERS
 from gateway.stores.base import Ledger
 from gateway.stores.registry import open_ledger
 from gateway.telemetry.events import ConfigReloaded
@@ -110,7 +110,7 @@ class Gateway:
         providers: dict[str, Provider] = {}
         for name, provider in config.providers.items():
             if not provider.disabled:
-                make = self._make_local if provider.dialect == "local" else PROVIDERS[provider.dialect]
+                make = self._make_local if provider.dialect in OWN_PROCESS else PROVIDERS[provider.dialect]
                 providers[name] = make(provider)
         engine = Engine(Parts(config, providers, ledger, self._shared))
         return Runtime(config, providers, engine, ledger)

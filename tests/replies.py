@@ -92,12 +92,12 @@ def role(received: Received) -> bytes:
 
 def body_of(received: Received, text: str, usage: dict[str, Any] | None, extra: Mapping[str, Any]) -> dict[str, Any]:
     more = {"usage": usage} if usage is not None else {}
-    if received.path.endswith("/embeddings"):
+    if received.path.partition("?")[0].endswith("/embeddings"):
         rows = received.json.get("input")
         count = len(rows) if isinstance(rows, list) else 1
         data = [{"object": "embedding", "index": i, "embedding": [0.25, -0.5, 1e-7]} for i in range(count)]
         return {"object": "list", "data": data, "model": received.model, **more, **extra}
-    if received.path.endswith("/chat/completions"):
+    if received.path.partition("?")[0].endswith("/chat/completions"):
         message = {"role": "assistant", "content": text, "refusal": None, **extra}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
         return {**_base(received, "chat.completion"), "choices": [choice], **more, "vendor": {"kept": [1, 2.50]}}
@@ -131,7 +131,7 @@ def ok(
     answer = Answer(text, tokens, usage, extra or {}, gate, pause)
 
     def reply(received: Received) -> Iterator[Step]:
-        output = not received.path.endswith("/embeddings")
+        output = not received.path.partition("?")[0].endswith("/embeddings")
         embedded = Tokens(tokens.input + tokens.cached_input, 0, 0, 0)  # embeddings have but one type
         bill = Tokens(0, 0, 0, 0) if usage == "zero" else tokens if output else embedded
         yield bill.billed(received.model)
@@ -148,7 +148,7 @@ def ok(
 
 
 def _good_stream(received: Received, answer: Answer, reported: dict[str, Any]) -> Iterator[Step]:
-    chat = received.path.endswith("/chat/completions")
+    chat = received.path.partition("?")[0].endswith("/chat/completions")
     base = _base(received, "chat.completion.chunk" if chat else "text_completion")
     yield stream_head()
     if chat:

@@ -73,13 +73,16 @@ def _absolute(dsn: str, folder: Path) -> str:
 
 def _provider(name: str, written: schema.Provider, folder: Path, problems: Problems) -> ProviderConfig:
     why = asleep(written, written.base_url, written.api_key)
-    if not (written.base_url or why or written.dialect == "local"):  # ${NAME:-}, or all its models have endpoints
+    if not (
+        written.base_url or why or written.dialect in ("litellm", "local")
+    ):  # ${NAME:-}, or all its models have endpoints
         why = "its base_url is empty"
     ca_file = str(folder / written.ca_file) if written.ca_file else ""
     if ca_file and not why and not Path(ca_file).is_file():
         problems.add(("providers", name, "ca_file"), f"there is no file {written.ca_file}")
     base_url = str(written.base_url or "")
-    options = {each: getattr(written, each) for each in ("model", "threads", "context", "parallel")}
+    options = {each: getattr(written, each) for each in ("model", "threads", "context", "parallel", "litellm_provider")}
+    options |= {option: str(value) for option, value in (written.options or {}).items() if value}
     return ProviderConfig(
         name=name,
         dialect=written.dialect,

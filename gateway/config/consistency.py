@@ -5,7 +5,7 @@ Works on the file's data rather than on validated models, so that these problems
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 
 from gateway.config.endpoints import place, provider_name
@@ -17,8 +17,19 @@ from gateway.core.tasks import DEFAULT_TASK
 
 MIN_KEY_LENGTH = 16
 DIRECT = "direct"  # the route label of a model that a client named itself
-LOCAL_ONLY = ("model", "threads", "context", "parallel")
-OPENAI_ONLY = ("base_url", "api_key", "headers", "ca_file")
+ONLY_FOR: Mapping[str, tuple[str, ...]] = {  # settings of a provider -> the dialects in which they mean something
+    "litellm_provider": ("litellm",),
+    "options": ("litellm",),
+    "model": ("local",),
+    "threads": ("local",),
+    "context": ("local",),
+    "parallel": ("local",),
+    "base_url": ("openai", "litellm"),
+    "api_key": ("openai", "litellm"),
+    "headers": ("openai", "litellm"),
+    "ca_file": ("openai",),
+    "apis": ("openai", "local"),
+}
 TRAFFIC = ("requests_per_minute", "tokens_per_minute", "max_in_flight")
 KEY = "key:"  # begins the name of a key's own budget and of its limits
 FORBIDDEN_HEADERS = frozenset({"host", "content-length", "content-type", "transfer-encoding", "connection"})
@@ -66,22 +77,32 @@ def _providers(data: Data, problems: Problems) -> None:
         path: Path = ("providers", name)
         if not isinstance(provider, dict):
             continue
-        local = provider.get("dialect") == "local"
+        dialect = provider.get("dialect", "openai")
         used_by = users.get(name, [])
         without = [model for model, has_endpoints in used_by if not has_endpoints]
-        if not local and "base_url" not in provider and (without or not used_by):
+        if dialect not in ("litellm", "local") and "base_url" not in provider and (without or not used_by):
             who = (
                 f"; its model `{without[0]}` has no endpoints" if used_by != [] and len(without) < len(used_by) else ""
             )
             said = f"is required: where the API begins, such as https://api.example.com/v1{who}"
             problems.add((*path, "base_url"), said)
-        for setting in OPENAI_ONLY if local else LOCAL_ONLY:
-            if setting in provider:
-                said = "has no meaning with" if local else "is only for"
-                problems.add((*path, setting), f"`{setting}` {said} `dialect: local`; remove it")
-        if local and provider.get("metrics", OFF) != OFF:
-            problems.add((*path, "metrics"), "is `off` or nothing with `dialect: local`, which runs its own server")
+        _settings(provider, path, problems)
+        if dialect in ("litellm", "local") and provider.get("metrics", OFF) != OFF:
+            problems.add((*path, "metrics"), f"is `off` or nothing with `dialect: {dialect}`")
         _headers(provider, path, problems)
+
+
+def _settings(provider: dict[str, Data], path: Path, problems: Problems) -> None:
+    """Each in the dialect that it belongs to."""
+    dialect = provider.get("dialect", "openai")
+    for setting, dialects in ONLY_FOR.items():
+        if setting in provider and dialect not in dialects and isinstance(dialect, str):
+            said = f"is only for `dialect: {dialects[0]}`" if len(dialects) == 1 else ""
+            said = said or f"has no meaning with `dialect: {dialect}`"
+            problems.add((*path, setting), f"`{setting}` {said}; remove it")
+    if dialect == "litellm" and "litellm_provider" not in provider:
+        said = "is required with `dialect: litellm`: anthropic, gemini, bedrock, vertex_ai, azure, ..."
+        problems.add((*path, "litellm_provider"), said)
 
 
 def _headers(provider: dict[str, Data], path: Path, problems: Problems) -> None:
@@ -125,8 +146,11 @@ def _with_tiers(price: Data, path: Path) -> Iterator[tuple[Data, Path]]:
 def _endpoints(model: dict[str, Data], path: Path, name: str, providers: dict[str, Data], problems: Problems) -> None:
     if model.get("endpoints") is None:
         return
-    if _mapping(providers, str(model.get("provider"))).get("dialect") == "local":
+    dialect = _mapping(providers, str(model.get("provider"))).get("dialect", "openai")
+    if dialect == "local":
         problems.add(path, "has no meaning with `dialect: local`, which runs its own server; remove it")
+    elif dialect == "litellm":
+        problems.add(path, "are not for `dialect: litellm`; make a provider and a model for each region")
     seen: dict[tuple[str, str], int] = {}
     weights: list[Data] = []
     for index, (endpoint, where) in enumerate(_numbered(model["endpoints"], path)):

@@ -81,7 +81,13 @@ def sleeping(
 
 def asleep(provider: schema.Provider, base_url: str | None, api_key: str | None) -> str:
     """Why a provider cannot be used at this address with this key; empty where it can."""
-    texts = (base_url, api_key, provider.ca_file, *(provider.headers or {}).values())
+    texts = (
+        base_url,
+        api_key,
+        provider.ca_file,
+        *(provider.headers or {}).values(),
+        *(provider.options or {}).values(),
+    )
     return next((text.why for text in texts if isinstance(text, Missing)), "")
 
 

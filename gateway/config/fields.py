@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from gateway.config.interpolate import FromEnvironment, Missing
+from gateway.config.litellm_names import LITELLM_CLOUDS, LITELLM_OPTIONS, litellm_providers
 from gateway.config.patterns import compile_pattern
 from gateway.config.problems import did_you_mean
 
@@ -159,6 +160,22 @@ def _secret(value: object) -> str:
     return value if isinstance(value, Missing) else text
 
 
+def _litellm_provider(value: object) -> str:
+    text = _present_text(value)
+    known = litellm_providers()
+    if known and text not in known:
+        raise wrong(f"is no provider of litellm{did_you_mean(text, known)}")
+    return text
+
+
+def _litellm_option(value: object) -> str:
+    text = _present_text(value)
+    if text not in LITELLM_OPTIONS and not text.startswith(LITELLM_CLOUDS):
+        names = (*LITELLM_OPTIONS, *(f"{cloud}*" for cloud in LITELLM_CLOUDS))
+        raise wrong(f"is no option of a litellm provider{did_you_mean(text, names)}")
+    return text
+
+
 def _header_name(value: str) -> str:
     if not _HEADER_NAME.fullmatch(value):
         raise wrong("is not a header name")
@@ -266,6 +283,8 @@ TextOrMissing: TypeAlias = Annotated[str, PlainValidator(_text), _STRING]  # who
 Url: TypeAlias = Annotated[str, PlainValidator(_url), _STRING]
 Metrics: TypeAlias = Annotated[str, PlainValidator(_metrics), _STRING]
 Secret: TypeAlias = Annotated[str, PlainValidator(_secret), _STRING]
+LitellmProvider: TypeAlias = Annotated[str, PlainValidator(_litellm_provider), _STRING]
+LitellmOption: TypeAlias = Annotated[str, PlainValidator(_litellm_option), _STRING]
 HeaderName: TypeAlias = Annotated[str, BeforeValidator(_header_name)]
 HeaderValue: TypeAlias = Annotated[str, PlainValidator(_header_value), _STRING]
 Regex: TypeAlias = Annotated[str, PlainValidator(_regex), WithJsonSchema({"type": "string", "format": "regex"})]

@@ -20,8 +20,6 @@ class Later(NamedTuple):
 
 
 LATER = (
-    Later("providers.*.dialect", "use openai (any server that speaks OpenAI's API) or local", ("litellm",)),
-    Later("providers.*.litellm_provider"),
     Later("providers.*.passthrough"),
     Later("providers.*.proxy"),
     Later("models.*.endpoints[].requests_per_minute"),

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from gateway.config import schema
 from gateway.config.endpoints import Endpoint, as_one, replicas_of
 from gateway.config.interpolate import Missing
-from gateway.config.pricebook import Listing, PriceBook, book_provider, open_book
+from gateway.config.pricebook import Listing, PriceBook, known_by, open_book
 from gateway.config.prices import Book, NotInTheBook, moment_text, needs_book, price_of
 from gateway.config.problems import Data, Problems
 from gateway.config.schema_prices import TokenPrice
@@ -61,7 +61,7 @@ class Models:
         listing = self._listing(name, upstream, provider) if hosting == "api" and not wildcard else None
         disabled = written.model.why if isinstance(written.model, Missing) else provider.disabled
         price = self._price(name, hosting, listing, disabled)
-        if listing and needs_book(written.price) and not book_provider(provider.base_url):
+        if listing and needs_book(written.price) and not known_by(provider):
             self.borrowed[name] = listing.name
         defaults = self.defaults
         return Model(
@@ -95,7 +95,7 @@ class Models:
         said = (written.context_window, written.max_output_tokens, written.supports)
         if None not in said and not needs_book(written.price):
             return None
-        return self.book.find(upstream, book_provider(provider.base_url))
+        return self.book.find(upstream, known_by(provider))
 
     def _price(self, name: str, hosting: str, listing: Listing | None, disabled: str) -> Price | None:
         written = self.written[name].price
@@ -112,7 +112,7 @@ class Models:
             return None
 
     def _wildcard_prices(self, provider: ProviderConfig) -> Mapping[str, Price]:
-        known = book_provider(provider.base_url)
+        known = known_by(provider)
         return self.book.prices_of(known) if known else {}
 
     def warnings(self, rules: Rules) -> Iterator[str]:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from gateway.config.bookentries import sheet_of
 from gateway.config.sheets import Sheet, compiled
+from gateway.config.types import ProviderConfig
 from gateway.core.call import Source
 from gateway.core.pricing import Price
 from gateway.wire import CODEC
@@ -89,18 +90,19 @@ class PriceBook:
         for name in (f"{provider}/{model}", model) if provider else (model,):
             if name in self.entries:
                 entry = CODEC.loads(memoryview(self.entries[name]))
-                if not provider or entry.get("litellm_provider") == provider:
+                if not provider or _same_house(entry, provider):
                     return self._listing(name, entry)
         return None
 
     def prices_of(self, provider: str) -> dict[str, Price]:
         """Every priced model of a provider, by the name it has upstream: for wildcards."""
-        mark = b'"litellm_provider": ' + CODEC.dumps(provider)
+        mark = b'"litellm_provider": ' + CODEC.dumps(provider)[:-1]
         prices = {}
         for name, source in self.entries.items():
             raw = bytes(source)
             if mark in raw and "/" not in name.removeprefix(f"{provider}/"):
-                price = self._listing(name, CODEC.loads(raw)).price
+                entry = CODEC.loads(raw)
+                price = self._listing(name, entry).price if _same_house(entry, provider) else None
                 if price is not None:
                     prices[name.removeprefix(f"{provider}/")] = price
         return prices
@@ -116,6 +118,18 @@ class PriceBook:
             max_output_tokens=most if isinstance(most, int) and most > 0 else None,
             supports=frozenset(ability for ability, flag in _SUPPORTS.items() if entry.get(flag) is True),
         )
+
+
+def _same_house(entry: Mapping[str, Any], provider: str) -> bool:
+    """Whether an entry is of a provider, or of one of its services: bedrock_converse, vertex_ai-language-models."""
+    given = entry.get("litellm_provider")
+    return isinstance(given, str) and (given == provider or given.startswith((f"{provider}_", f"{provider}-")))
+
+
+def known_by(provider: ProviderConfig) -> str:
+    """The book's name for a provider; empty where it is not known."""
+    given = provider.options.get("litellm_provider")
+    return str(given) if given else book_provider(provider.base_url)
 
 
 def open_book() -> PriceBook:

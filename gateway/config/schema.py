@@ -59,13 +59,19 @@ class Timeouts(Shape):
 class Provider(Shape):
     """A server or account that serves models."""
 
-    dialect: Literal["openai", "local"] = Field(
+    dialect: Literal["openai", "litellm", "local"] = Field(
         default="openai",
-        description="`openai`: any server with OpenAI's API. `local`: the embedded open model, run by the gateway.",
+        description="`openai`: any server with OpenAI's API. `litellm`: others, through the library of that name in a "
+        "process of its own. `local`: the embedded open model, run by the gateway.",
+    )
+    litellm_provider: f.LitellmProvider | None = Field(
+        default=None,
+        description="`litellm` only: whose API it is, in litellm's words: anthropic, gemini, bedrock, vertex_ai, ...",
     )
     base_url: f.Url | None = Field(
         default=None,
-        description="Where the API begins, usually up to /v1. The provider sleeps while its ${NAME} is not set.",
+        description="Where the API begins, usually up to /v1; of `litellm` only where it is not the usual one. The "
+        "provider sleeps while its ${NAME} is not set.",
     )
     api_key: f.Secret | None = Field(
         default=None,
@@ -85,6 +91,11 @@ class Provider(Shape):
         default=None,
         description="Of self-hosted models: where the server tells Prometheus of its load, or `off`. By default "
         "/metrics beside the /v1 of base_url, where there is such a page. Endpoints take only `off` from here.",
+    )
+    options: dict[f.LitellmOption, f.HeaderValue] | None = Field(
+        default=None,
+        description="`litellm` only: what its provider needs besides a key, such as `aws_region_name`, "
+        "`vertex_project`, `vertex_location`, `api_version`.",
     )
     model: Literal["smollm2-135m"] | None = Field(default=None, description="`local` only: which embedded model.")
     threads: f.Threads | None = Field(default=None, description="`local` only: CPU threads.")

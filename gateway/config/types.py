@@ -15,15 +15,15 @@ class ProviderConfig(NamedTuple):
     """An entry under `providers:`. Secrets in here are never printed: mind the repr."""
 
     name: str
-    dialect: str  # a name in PROVIDERS: "openai" | "local"
-    base_url: str  # without a trailing slash; empty for "local"
+    dialect: str  # a name in PROVIDERS: "openai" | "litellm" | "local"
+    base_url: str  # without a trailing slash; empty for "local", and for "litellm" where its usual one is meant
     api_key: str  # empty: none is sent
     headers: Mapping[str, str] = {}
     ca_file: str = ""
     proxy: str = ""
     apis: frozenset[str] = frozenset({"chat"})  # that the server has: chat, messages, responses
     metrics: str = ""  # "off", or the URL of the server's own metrics; empty: /metrics beside the API's /v1
-    options: Mapping[str, object] = {}  # "local": {"threads": 2, "context": 2048, "parallel": 2}
+    options: Mapping[str, object] = {}  # of "local" and "litellm": {"threads": 2}, {"litellm_provider": "bedrock", ...}
     disabled: str = ""
 
     def __repr__(self) -> str:

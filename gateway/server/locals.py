@@ -1,4 +1,4 @@
-"""The embedded models' servers: who owns them, and how workers find them.
+"""Servers that run as children of the gateway (the embedded models, litellm): who owns them, how workers find them.
 
 One process owns them (the gateway itself, or the parent of its workers): `LocalModels`. A worker knows where they are
 because its parent says so: `SharedModels`.
@@ -10,54 +10,81 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import Mapping
-from typing import TypedDict
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypedDict
 
 from gateway.config.types import Config, ProviderConfig
+from gateway.providers.child import ChildProvider, ChildServer, Server
+from gateway.providers.litellm_server import LitellmProvider, LitellmServer
 from gateway.providers.local import LocalProvider, LocalServer
+from gateway.providers.registry import OWN_PROCESS
+
+
+class Kind(NamedTuple):
+    """A dialect whose server is a child."""
+
+    key: Callable[[ProviderConfig], str]  # providers with equal ones share a process
+    label: Callable[[ProviderConfig], str]  # of the process in metrics
+    server: Callable[[ProviderConfig], ChildServer]
+    provider: Callable[[ProviderConfig, Server], ChildProvider]
+
+
+KINDS: Mapping[str, Kind] = {
+    "local": Kind(
+        lambda config: config.name + json.dumps(dict(config.options), sort_keys=True),
+        lambda config: f"model {config.name}",
+        lambda config: LocalServer(config.options),
+        LocalProvider,
+    ),
+    "litellm": Kind(lambda _: "", lambda _: "litellm", lambda _: LitellmServer(), LitellmProvider),
+}
 
 
 class LocalModels:
-    """Starts a server for each distinct `dialect: local` provider in force, and stops it when nobody uses it."""
+    """Starts a server for each distinct child that the providers in force need, and stops it when nobody uses it."""
 
     def __init__(self) -> None:
-        self._servers: dict[str, LocalServer] = {}  # by provider and options
+        self._servers: dict[str, ChildServer] = {}  # by dialect and key
         self._users: dict[str, int] = {}
-        self._names: dict[str, str] = {}  # of the providers
+        self._names: dict[str, str] = {}  # of the processes
         self._starting: set[asyncio.Task[None]] = set()
 
-    def provider(self, config: ProviderConfig) -> LocalProvider:
+    def provider(self, config: ProviderConfig) -> ChildProvider:
         """A provider on a server that lives until the last provider on it is closed: a reload does not restart it."""
-        return _OwnedProvider(config, self.use(config), self)
+        provider = KINDS[config.dialect].provider(config, self.use(config))
+        provider.on_close = lambda: self.release(config)
+        return provider
 
-    def use(self, config: ProviderConfig) -> LocalServer:
+    def use(self, config: ProviderConfig) -> ChildServer:
         """The server for this provider, started if need be. Each use ends in one `release`."""
         key = _key(config)
         if key not in self._servers:
-            server = self._servers[key] = LocalServer(config.options)
-            self._names[key] = config.name
+            server = self._servers[key] = KINDS[config.dialect].server(config)
+            self._names[key] = KINDS[config.dialect].label(config)
             task = asyncio.get_running_loop().create_task(server.start())
             self._starting.add(task)
             task.add_done_callback(self._starting.discard)
         self._users[key] = self._users.get(key, 0) + 1
+        self._servers[key].add(config)
         return self._servers[key]
 
-    def find(self, config: ProviderConfig) -> LocalServer | None:
+    def find(self, config: ProviderConfig) -> ChildServer | None:
         """The server of this provider, where one is in use."""
         return self._servers.get(_key(config))
 
     async def release(self, config: ProviderConfig) -> None:
         key = _key(config)
         self._users[key] -= 1
+        self._servers[key].remove(config)
         if self._users[key] == 0:
             del self._users[key]
             del self._names[key]
             await self._servers.pop(key).stop()
 
     def pids(self) -> dict[str, int]:
-        """`gateway`: this process, which owns them. `model PROVIDER`: those that run."""
+        """`gateway`: this process, which owns them. `model PROVIDER`, `litellm`: those that run."""
         return {"gateway": os.getpid()} | {
-            f"model {self._names[key]}": server.pid for key, server in self._servers.items() if server.pid
+            self._names[key]: server.pid for key, server in self._servers.items() if server.pid
         }
 
     async def close(self) -> None:
@@ -66,19 +93,8 @@ class LocalModels:
         self._servers.clear()
 
 
-class _OwnedProvider(LocalProvider):
-    def __init__(self, config: ProviderConfig, server: LocalServer, owner: LocalModels) -> None:
-        super().__init__(config, server)
-        self._lease = config
-        self._owner = owner
-
-    async def close(self) -> None:
-        await super().close()
-        await self._owner.release(self._lease)
-
-
 class Address(TypedDict):
-    """Where a worker finds an embedded model."""
+    """Where a worker finds a server."""
 
     base_url: str
     api_key: str
@@ -87,10 +103,10 @@ class Address(TypedDict):
 
 
 def local_providers(config: Config) -> list[ProviderConfig]:
-    return [p for p in config.providers.values() if p.dialect == "local" and not p.disabled]
+    return [p for p in config.providers.values() if p.dialect in OWN_PROCESS and not p.disabled]
 
 
-def address(server: LocalServer) -> Address:
+def address(server: ChildServer) -> Address:
     return Address(base_url=server.base_url, api_key=server.api_key, ready=server.ready, failure=server.failure)
 
 
@@ -100,8 +116,8 @@ class SharedModels:
     def __init__(self) -> None:
         self._servers: dict[str, SharedServer] = {}
 
-    def provider(self, config: ProviderConfig) -> LocalProvider:
-        return LocalProvider(config, self._server(config.name))
+    def provider(self, config: ProviderConfig) -> ChildProvider:
+        return KINDS[config.dialect].provider(config, self._server(config.name))
 
     def update(self, addresses: Mapping[str, Address]) -> None:
         for name, found in addresses.items():
@@ -112,7 +128,7 @@ class SharedModels:
 
 
 class SharedServer:
-    """What `LocalProvider` needs of a server that another process runs."""
+    """What `ChildProvider` needs of a server that another process runs."""
 
     def __init__(self) -> None:
         self.base_url = ""
@@ -137,4 +153,4 @@ class SharedServer:
 
 
 def _key(config: ProviderConfig) -> str:
-    return config.name + json.dumps(dict(config.options), sort_keys=True)
+    return f"{config.dialect} {KINDS[config.dialect].key(config)}"

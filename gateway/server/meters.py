@@ -17,7 +17,7 @@ from gateway.config.types import Config, ProviderConfig
 from gateway.core.loads import Load, Reading
 from gateway.errors import UpstreamFailure
 from gateway.health import Key
-from gateway.providers.local import LocalServer
+from gateway.providers.child import ChildServer
 from gateway.providers.server_metrics import ServerMetrics, page_url
 from gateway.telemetry.events import Event, ServerLost, ServerRead
 
@@ -57,7 +57,7 @@ class Meters:
         self,
         emit: Callable[[Event], None],
         tell: Callable[[Sequence[Load]], None],
-        find_local: Callable[[ProviderConfig], LocalServer | None],
+        find_local: Callable[[ProviderConfig], ChildServer | None],
         *,
         dice: Callable[[], float] = random.random,
     ) -> None:
@@ -150,7 +150,7 @@ class Meters:
 class _Page:
     """A server's metrics, wherever it is at the moment: the embedded one moves."""
 
-    def __init__(self, config: ProviderConfig, find_local: Callable[[ProviderConfig], LocalServer | None]) -> None:
+    def __init__(self, config: ProviderConfig, find_local: Callable[[ProviderConfig], ChildServer | None]) -> None:
         self._config = config
         self._find_local = find_local
         self._at = ""
@@ -188,7 +188,7 @@ def _servers(config: Config) -> dict[Place, Server]:
     for model in config.rules.models.values():
         for replica in () if model.disabled or model.hosting != "self" else model.replicas:
             provider = config.providers[replica.provider or model.provider]
-            if provider.disabled or provider.metrics == OFF:
+            if provider.disabled or provider.metrics == OFF or provider.dialect == "litellm":
                 continue
             place = _place(provider)
             if place[0]:

@@ -10,7 +10,7 @@ from gateway.config.types import Config, ProviderConfig
 from gateway.core.breaker import PROBE_LIMIT
 from gateway.health import Health, Key
 from gateway.providers.base import Provider
-from gateway.providers.registry import PROVIDERS
+from gateway.providers.registry import OWN_PROCESS, PROVIDERS
 
 LOOK_EVERY = 0.2  # seconds
 
@@ -75,7 +75,7 @@ class ProbeProviders:
             config = self._config.providers.get(name)
             if config is None or config.disabled:
                 return None
-            make = self._make_local if config.dialect == "local" else PROVIDERS[config.dialect]
+            make = self._make_local if config.dialect in OWN_PROCESS else PROVIDERS[config.dialect]
             try:
                 self._made[name] = make(config)
             except (OSError, ValueError) as error:  # as the workers were told in the same words

@@ -23,7 +23,7 @@ from gateway.core.loads import Load
 from gateway.errors import ConfigError
 from gateway.health import Health
 from gateway.keyring import Keyring
-from gateway.providers.local import LocalProvider, LocalServer
+from gateway.providers.child import ChildProvider, ChildServer
 from gateway.rates import memory
 from gateway.server.accounts import watch_accounts
 from gateway.server.admin import TOKEN, Reach, admin_routes
@@ -41,7 +41,7 @@ from gateway.server.control import (
 )
 from gateway.server.drain import DRAINING
 from gateway.server.listener import listener
-from gateway.server.locals import LocalModels, address, local_providers
+from gateway.server.locals import KINDS, LocalModels, address, local_providers
 from gateway.server.meters import Meters
 from gateway.server.observe import Observer
 from gateway.server.ops import ops_app
@@ -88,7 +88,7 @@ class Supervisor:
         self._models = LocalModels()
         self._meters = Meters(self._observer.emit, self._tell_loads, self._models.find)
         self._meters.configure(config)
-        self._servers: dict[str, tuple[ProviderConfig, LocalServer]] = {}  # in force, by provider name
+        self._servers: dict[str, tuple[ProviderConfig, ChildServer]] = {}  # in force, by provider name
         self._releasing: set[asyncio.Task[None]] = set()
         self._use_models(config)
         self._controls: dict[int, Control] = {}  # of the workers that are ready, by number
@@ -242,8 +242,8 @@ class Supervisor:
         for control in self._controls.values():
             control.send(LOADS, told)
 
-    def _local_provider(self, provider: ProviderConfig) -> LocalProvider:
-        return LocalProvider(provider, self._servers[provider.name][1])
+    def _local_provider(self, provider: ProviderConfig) -> ChildProvider:
+        return KINDS[provider.dialect].provider(provider, self._servers[provider.name][1])
 
     def _tell_others(self, number: int, payload: bytes) -> None:
         for other, control in self._controls.items():

@@ -77,6 +77,16 @@ def test_no_secret_is_repeated() -> None:
         ),
         ("bedrock/some.model", {}, {"dialect": "litellm", "litellm_provider": "bedrock"}, "some.model"),
         (
+            "bedrock/some.model",
+            {"aws_region_name": "eu-central-1", "aws_secret_access_key": "it stood there"},
+            {
+                "dialect": "litellm",
+                "litellm_provider": "bedrock",
+                "options": {"aws_region_name": "eu-central-1", "aws_secret_access_key": "${AWS_SECRET_ACCESS_KEY}"},
+            },
+            "some.model",
+        ),
+        (
             "gpt-4o",
             {"organization": "os.environ/ORG", "extra_headers": {"x-a": "b"}},
             {

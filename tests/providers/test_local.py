@@ -22,7 +22,7 @@ from gateway.config.types import ProviderConfig
 from gateway.core.call import Endpoint, parse
 from gateway.core.rules import Model, Target, Timeouts
 from gateway.errors import UpstreamFailure
-from gateway.providers import local
+from gateway.providers import child, local
 from gateway.providers.base import Attempt, Upstream
 from gateway.providers.local import LocalProvider, LocalServer
 from gateway.wire import CODEC
@@ -246,7 +246,7 @@ def test_after_deaths_in_a_row_it_is_given_up_and_says_why(monkeypatch: pytest.M
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"not a model")
     monkeypatch.setattr(local, "weights", lambda: broken)
-    monkeypatch.setattr(local, "DEATHS", 2)
+    monkeypatch.setattr(child, "DEATHS", 2)
 
     async def main() -> None:
         async with serving() as (server, provider):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from gateway.config.litellm_import import servers
 from gateway.config.litellm_import.remarks import DIFFERS, LOST, PARAMS, Remark
 from gateway.config.litellm_import.servers import LITELLM_KEYS, SERVERS, Server
+from gateway.config.litellm_names import LITELLM_CLOUDS, LITELLM_OPTIONS
 
 _MILLION = 1_000_000
 _PRICES = {
@@ -35,6 +36,7 @@ _TAKEN = frozenset(
     {"model", "api_base", "base_url", "api_key", "timeout", "stream_timeout", "max_retries", "weight", "order"}
     | {"max_parallel_requests", "additional_drop_params", "extra_headers", "headers", "organization", *_PRICES}
 )
+_SECRET = ("secret", "key", "token", "credentials")  # in the name of an option
 _NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -185,6 +187,8 @@ class Models:
         written: dict[str, Any] = {}
         if deployment.provider in LITELLM_KEYS:
             written |= {"dialect": "litellm", "litellm_provider": deployment.provider}
+            if options := self._options(deployment):
+                written["options"] = options
         if url := self._url(deployment):
             written["base_url"] = url
         if key := self._key(deployment, label):
@@ -220,6 +224,21 @@ class Models:
             self.remarks.append(Remark(DIFFERS, f"{deployment.path}.litellm_params.api_key", text))
         return written
 
+    def _options(self, deployment: Deployment) -> dict[str, Any]:
+        """Regions, projects and credentials. One that stood in the file itself is not repeated if it is a secret."""
+        options = {}
+        for name, value in deployment.params.items():
+            if not _is_option(name) or not isinstance(value, str | int | Decimal):
+                continue
+            if any(word in name for word in _SECRET):
+                options[name], stood_there = servers.secret(value, name.upper())
+                if stood_there:
+                    text = f"it stood in the file itself and is not repeated: set {name.upper()}"
+                    self.remarks.append(Remark(DIFFERS, f"{deployment.path}.litellm_params.{name}", text))
+            else:
+                options[name] = str(servers.environment(value))
+        return options
+
     def _headers(self, deployment: Deployment) -> dict[str, Any]:
         params = deployment.params
         given = params.get("extra_headers") or params.get("headers")
@@ -234,7 +253,10 @@ class Models:
             text = f"{', '.join(body)}: LiteLLM's are defaults that a client may override; `set` wins over the client"
             self.remarks.append(Remark(DIFFERS, f"{deployment.path}.litellm_params", text))
             self.comment("models", name or deployment.group, f"differs: {text}")
+        through = deployment.provider in LITELLM_KEYS
         for param in params.keys() - _TAKEN - _BODY:
+            if through and _is_option(param):
+                continue
             kind, text = PARAMS.get(param, (LOST, f"{param} has no equivalent" + _beside(deployment)))
             if text:
                 self.remarks.append(Remark(kind, f"{deployment.path}.litellm_params.{param}", text))
@@ -252,6 +274,10 @@ class Models:
             number += 1
             name = f"{base.removesuffix('/*')}-{number}/*" if star else f"{base}-{number}"
         return name
+
+
+def _is_option(name: str) -> bool:
+    return (name in LITELLM_OPTIONS and name != "organization") or name.startswith(LITELLM_CLOUDS)
 
 
 def _per_million(value: int | Decimal) -> Decimal | int:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from gateway.admission import Admission
+from gateway.caching import Answers
 from gateway.charging import FREE, Charge, Charging, Refused
 from gateway.client import Client
 from gateway.core.attempts import Continue, Past, Try, others_left
@@ -45,6 +46,7 @@ class Shared(NamedTuple):
     outputs: Outputs
     rates: Rates
     loads: Loads
+    answers: Answers
     sampling: Sampling | None = None  # which requests are traced; None: no traces are recorded
 
 

@@ -13,15 +13,17 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from gateway.admission import RETRY_AFTER
-from gateway.client import Client, Recording, relay
+from gateway.caching import Keeping
+from gateway.client import Client, Recording, content, relay
 from gateway.config.types import Config
 from gateway.core.attempts import Continue, Fail, Try, Wait, next_step
+from gateway.core.caching import key, policy
 from gateway.core.call import Call, Principal
 from gateway.core.capture import Assembly
 from gateway.core.explain import explain
 from gateway.core.failures import RELAYED
 from gateway.core.limits import touched
-from gateway.core.routing import Plan, Signals
+from gateway.core.routing import Plan, Signals, route_of
 from gateway.core.routing import plan as plan_for
 from gateway.core.tasks import classify
 from gateway.dispatch import Dispatcher, Shared
@@ -64,6 +66,8 @@ class Engine:
             flight.admitted = time.monotonic()
             flight.task = classify(call, self.config.rules.tasks, known=self.config.rules.known_tasks)
             passed = self._pass_limits(call, flight)
+            if self.config.rules.caches and await self._answer_again(call, flight, client):
+                return
             plan = await self._decide(call, flight)
             flight.decided = time.monotonic()
             if call.hints.dry_run:
@@ -108,6 +112,26 @@ class Engine:
         passed = self._shared.rates.enter(quotas, call.estimated_input)
         flight.quota_headers = [(name.encode(), value.encode()) for name, value in passed.headers.items()]
         return passed
+
+    async def _answer_again(self, call: Call, flight: Flight, client: Client) -> bool:
+        """Gives the answer to an earlier request once more, where the route does that and has one."""
+        assert flight.task is not None
+        route = route_of(self.config.rules, call, flight.task, flight.principal)
+        if route.cache is None or call.hints.dry_run:
+            return False
+        wished = policy(call)
+        flight.cached = "miss" if wished.keep else "bypass"
+        if wished.keep:
+            flight.cache_key = key(call, flight.principal, route.name, self.config.hash)
+        kept = await self._shared.answers.get(flight.cache_key) if wished.read else None
+        if kept is None:
+            return False
+        flight.cached, flight.kept, flight.route = "hit", kept, route.name
+        flight.outcome, flight.status = "ok", 200
+        flight.first_token = time.monotonic() - flight.start
+        await client.start(200, flight.hit_headers(kept) + content(kept.content_type, kept.body))
+        await client.send(kept.body, more=False)
+        return True
 
     async def _decide(self, call: Call, flight: Flight) -> Plan:
         """The plan under the budgets as they stand; only balances that nobody has asked for lately cost a look."""
@@ -158,6 +182,8 @@ class Engine:
         if plan.capture is not None:
             flight.assembly = Assembly(plan.capture, self._shared.json)
             client = Recording(client, flight.assembly)
+        keeping = Keeping(client) if flight.cache_key else None
+        client = client if keeping is None else keeping
         no_fallback = flight.no_fallback
         roll = self._dice.random()
         while True:
@@ -167,8 +193,7 @@ class Engine:
                     failures = await self._dispatcher.dispatch(plan, step, flight, client)
                     if not failures:
                         if flight.answered_by is not None:
-                            self._shared.outputs.ended(plan.route, flight.usage.total_output)
-                            self._shared.sessions.answered(plan, flight.call, flight.principal, flight.answered_by)
+                            self._remember(plan, flight, keeping)
                         return
                     flight.history += failures
                     roll = self._dice.random()
@@ -178,6 +203,20 @@ class Engine:
                 case Fail() as end:
                     await self._give_up(end, flight, client)
                     return
+
+    def _remember(self, plan: Plan, flight: Flight, keeping: Keeping | None) -> None:
+        """What an answer tells for later calls. One that a budget cut short is not given again."""
+        assert flight.call is not None
+        assert flight.answered_by is not None
+        self._shared.outputs.ended(plan.route, flight.usage.total_output)
+        self._shared.sessions.answered(plan, flight.call, flight.principal, flight.answered_by)
+        if keeping is not None and plan.cache is not None and flight.cap is None:
+            model = flight.answered_by.model
+            kept = keeping.kept(
+                model=model.name, provider=model.provider, hosting=model.hosting, cost_nano=flight.cost_nano
+            )
+            if kept is not None:
+                self._shared.answers.put(flight.cache_key, kept, plan.cache)
 
     async def _give_up(self, end: Fail, flight: Flight, client: Client) -> None:
         """No attempt is left. Where the last upstream spoke of the request itself, its words are relayed."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from gateway.core.attempts import Past
 from gateway.core.budgets import Action
+from gateway.core.caching import Kept
 from gateway.core.call import Call, Principal
 from gateway.core.capture import Assembly
 from gateway.core.hedging import HEDGE
@@ -96,6 +97,9 @@ class Flight:
         self.partial: Partial | None = None  # what can be continued, once it broke off
         self._booked_until = 0.0
         self.span: Span | None = None
+        self.cached = ""  # hit, miss or bypass; empty: its route gives no answer again
+        self.cache_key = b""  # what its answer is to be kept under; empty: nowhere
+        self.kept: Kept | None = None  # the answer that was given again
         self.assembly: Assembly | None = None  # of the answer, where its route keeps that
         self.admitted: float | None = None  # when it had its place, and when its plan was made
         self.decided: float | None = None
@@ -204,11 +208,7 @@ class Flight:
 
         `attempting`: the target of an attempt that has not ended yet, else the last attempt speaks.
         """
-        headers = [(b"x-request-id", latin(self.request.client_request_id or self.id))]
-        if self.route:
-            headers.append((b"x-gateway-route", latin(self.route)))
-        if self.task is not None:
-            headers.append((b"x-gateway-task", latin(self.task.label)))
+        headers = self._opening()
         model = provider = ""
         if attempting is not None:
             model, provider = attempting.model.name, attempting.model.provider
@@ -225,10 +225,26 @@ class Flight:
             headers += self._asked_headers(attempting or self.answered_by)
             if upstream_request_id:
                 headers.append((b"x-gateway-upstream-request-id", latin(upstream_request_id)))
-        headers += self.quota_headers
-        ours = max(0.0, time.monotonic() - self.start - self.waited)
-        headers.append((b"x-gateway-overhead-ms", b"%.2f" % (ours * 1000)))
+        return headers + self._closing()
+
+    def hit_headers(self, kept: Kept) -> list[Header]:
+        """The same for an answer that is given again."""
+        who = [(b"x-gateway-model", latin(kept.model)), (b"x-gateway-provider", latin(kept.provider))]
+        return [*self._opening(), *who, (b"x-gateway-cost-usd", b"0"), *self._closing()]
+
+    def _opening(self) -> list[Header]:
+        headers = [(b"x-request-id", latin(self.request.client_request_id or self.id))]
+        if self.route:
+            headers.append((b"x-gateway-route", latin(self.route)))
+        if self.task is not None:
+            headers.append((b"x-gateway-task", latin(self.task.label)))
+        if self.cached:
+            headers.append((b"x-gateway-cache", self.cached.encode()))
         return headers
+
+    def _closing(self) -> list[Header]:
+        ours = max(0.0, time.monotonic() - self.start - self.waited)
+        return [*self.quota_headers, (b"x-gateway-overhead-ms", b"%.2f" % (ours * 1000))]
 
     def baseline(self) -> tuple[str, int]:
         """The baseline model's name and what it would have cost; empty where none applies (contract section 5)."""
@@ -255,6 +271,7 @@ class Flight:
 
     def record(self, now: float, config_hash: str) -> Record:
         last = self._speaker()
+        who = last if self.kept is None else self.kept
         call = self.call
         baseline_model, baseline_nano = self.baseline()
         duration = now - self.start
@@ -272,9 +289,9 @@ class Flight:
             route=self.route,
             task=self.task.label if self.task is not None else "",
             task_why=self.task.why if self.task is not None else "",
-            model=last.model if last is not None else "",
-            provider=last.provider if last is not None else "",
-            hosting=last.hosting if last is not None else "",
+            model=who.model if who is not None else "",
+            provider=who.provider if who is not None else "",
+            hosting=who.hosting if who is not None else "",
             outcome=self.outcome,
             rejection=self.rejection,
             status=self.status or 500,  # a defect: nobody came to say
@@ -300,6 +317,8 @@ class Flight:
             timeout=call.hints.timeout if call is not None else None,
             asked_task=call.hints.task if call is not None else "",
             body_bytes=len(call.body) if call is not None else None,
+            cache=self.cached,
+            cache_saved_nano=self.kept.cost_nano if self.kept is not None else 0,
             trace_id=self.trace_id,
             span=self.span,
             stages=self._stages(),

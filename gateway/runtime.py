@@ -104,6 +104,7 @@ class Gateway:
         await asyncio.gather(*self._retiring, return_exceptions=True)
         await _close_providers(self.runtime)
         await self._shared.spending.close()
+        await self._shared.answers.close()
         await self.runtime.ledger.close()
 
     def _build(self, config: Config, ledger: Ledger) -> Runtime:

@@ -13,6 +13,7 @@ from gateway.config.problems import Problems
 from gateway.config.schema_base import Match as WrittenMatch
 from gateway.config.schema_capture import rule
 from gateway.config.types import Config, ProviderConfig
+from gateway.core.caching import Cache
 from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
 from gateway.core.pricing import NANO_PER_USD
 from gateway.core.routing import Candidate, Match, Route, Rules
@@ -58,6 +59,7 @@ def build(file: schema.RoutesFile, source: Source, problems: Problems) -> Config
         keys=keys,
         ledger=_absolute(stores.ledger, source.path.parent),
         counters=_absolute(stores.counters, source.path.parent),
+        cache=_absolute(stores.cache, source.path.parent),
         on_full=stores.on_full,
         warnings=tuple(warnings),
         notices=tuple(_kept(route) for route in (*routes, rules.direct) if route.capture is not None),
@@ -142,8 +144,13 @@ def _route(written: schema.Route, defaults: schema.Defaults) -> Route:
         mid_stream=first(written.mid_stream, defaults.mid_stream, "error"),
         sticky=first(written.sticky, defaults.sticky, None) == "session",
         capture=rule(first(written.capture, defaults.capture, None)),
+        cache=_cache(first(written.cache, defaults.cache, None)),
         clamp=first(written.clamp, defaults.clamp, True),
     )
+
+
+def _cache(written: schema.Cache | None) -> Cache | None:
+    return None if written is None else Cache(written.ttl)
 
 
 def _hedge(written: schema.Hedge | None) -> Hedge | None:
@@ -165,6 +172,7 @@ def _direct(defaults: schema.Defaults) -> Route:
         timeouts=timeouts(defaults.timeout),
         baseline=defaults.baseline or "",
         capture=rule(defaults.capture),
+        cache=_cache(defaults.cache),
         clamp=first(defaults.clamp, None, True),
     )
 

@@ -29,12 +29,10 @@ LATER = (
     Later("routes[].quality_floor"),
     Later("routes[].canary"),
     Later("routes[].shadow"),
-    Later("routes[].cache"),
     Later("defaults.order", "use listed, cheapest, weighted or least_busy", ("fastest", "best_quality", "cascade")),
     Later("defaults.quality_floor"),
     Later("defaults.canary"),
     Later("defaults.shadow"),
-    Later("defaults.cache"),
     Later("stores.counters", "use sqlite:///gateway.db", ("postgres*", "redis*")),
     Later("stores.ledger", "use sqlite:///gateway.db", ("postgres*", "redis*")),
 )

@@ -211,6 +211,12 @@ class Hedge(Shape):
     )
 
 
+class Cache(Shape):
+    """Answers that are given again."""
+
+    ttl: f.Duration = Field(description="For how long.")
+
+
 class RouteTraits(Shape):
     """What may stand in a route and, for all routes, under `defaults`."""
 
@@ -243,6 +249,11 @@ class RouteTraits(Shape):
         description="Keep prompts and answers in the ledger, without keys and secrets: true, or {max_bytes, keep}. "
         "Default false: they are kept nowhere.",
     )
+    cache: Cache | None = Field(
+        default=None,
+        description="Give an answer again to the same tenant's very same request, where that asks for an answer that "
+        "does not vary (temperature 0, embeddings). Budgets are not charged for it.",
+    )
     clamp: bool | None = Field(
         default=None,
         description="Whether a request without a cap on its output gets one where a budget could not bear the longest "
@@ -274,6 +285,10 @@ class Stores(Shape):
     )
     counters: f.LedgerDsn = Field(
         default="sqlite:///gateway.db", description="Where budgets and created keys are kept; a file beside this one."
+    )
+    cache: f.LedgerDsn = Field(
+        default="sqlite:///gateway-cache.db",
+        description="Where answers that may be given again are kept; it may be deleted at any time.",
     )
     on_full: Literal["reject", "drop"] = Field(
         default="reject",

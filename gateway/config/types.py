@@ -57,6 +57,7 @@ class Config(NamedTuple):
     warnings: tuple[str, ...]  # what is disabled and why, unpriced models, ...; no secrets
     price_book: str  # its name and date
     teams: frozenset[str]  # every team a key names: the label values metrics may show
+    cache: str = ""  # DSN as of the ledger: answers that may be given again
     counters: str = ""  # DSN as of the ledger: budgets, created keys, the audit trail
     webhooks: tuple[Webhook, ...] = ()
     notices: tuple[str, ...] = ()  # what is as it was asked for, and should be known: content that is stored

@@ -99,6 +99,8 @@ class Record(NamedTuple):
     timeout: float | None = None  # seconds, the client's own
     asked_task: str = ""  # the client's word, known as a task or not
     body_bytes: int | None = None  # None: the row is older than this
+    cache: str = ""  # hit | miss | bypass; empty: the route gives no answer again
+    cache_saved_nano: int = 0  # what the answer cost when it was made
     trace_id: str = ""  # of a trace that somebody records: the client said so, or we do
     span: Span | None = None  # None: it is not traced here
     stages: Stages = NO_STAGES

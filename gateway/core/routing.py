@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from gateway.core.budgets import NO_VERDICT, NOTHING_TOUCHED, Budget, BudgetIndex, Touched, Verdict
+from gateway.core.caching import Cache
 from gateway.core.call import Call, Principal
 from gateway.core.capture import Capture
 from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
@@ -77,6 +78,11 @@ class Rules(_Rules):
     def quotas(self) -> GuardIndex[Limit]:
         return GuardIndex(self.limits)
 
+    @cached_property
+    def caches(self) -> bool:
+        """Whether a route gives answers again."""
+        return any(route.cache is not None for route in (*self.routes, self.direct))
+
     @property
     def known_tasks(self) -> frozenset[str]:
         """Tasks that a route's match names literally."""
@@ -101,6 +107,7 @@ class Plan(NamedTuple):
     touched: Touched = NOTHING_TOUCHED  # the budgets that its attempts are charged to
     verdict: Verdict = NO_VERDICT  # the strictest that they ask for
     capture: Capture | None = None  # whether what is said is kept
+    cache: Cache | None = None  # whether its answer may be given again
 
 
 def plan(rules: Rules, call: Call, task: Task, principal: Principal, signals: Signals) -> Plan:
@@ -154,7 +161,13 @@ def plan(rules: Rules, call: Call, task: Task, principal: Principal, signals: Si
         touched=signals.touched or NOTHING_TOUCHED,
         verdict=asked,
         capture=route.capture,
+        cache=route.cache,
     )
+
+
+def route_of(rules: Rules, call: Call, task: Task, principal: Principal) -> Route:
+    """The route that answers a call, whoever may be tried. Raises RequestError 403 and 404 as `plan`."""
+    return _chosen(rules, call, task, principal)[0].route
 
 
 def _chosen(rules: Rules, call: Call, task: Task, principal: Principal) -> tuple[LineUp, int | None, bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from gateway.core.caching import Cache
 from gateway.core.capture import Capture
 from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
 from gateway.core.pricing import Price
@@ -93,6 +94,7 @@ class Route(NamedTuple):
     hedge: Hedge | None = None
     mid_stream: Literal["error", "continue"] = "error"
     capture: Capture | None = None  # None: what is said is kept nowhere
+    cache: Cache | None = None  # None: no answer is given again
     clamp: bool = True  # a budget may cap the output of a call that sets no cap itself
     sticky: bool = False  # `sticky: session`; conversations with tool calls or signed thinking stick anyway
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from gateway.admission import Admission
+from gateway.caching import Answers
 from gateway.config.types import Config, Key
 from gateway.dispatch import Shared
 from gateway.health import Watch
@@ -20,6 +21,7 @@ from gateway.rates import Rates
 from gateway.sessions import Sessions
 from gateway.spending import Crossing, Spending
 from gateway.stores.base import Ledger
+from gateway.stores.cache import SqliteCache
 from gateway.stores.counters import SqliteCounters
 from gateway.telemetry.capacity import STEP
 from gateway.telemetry.events import BudgetCrossed, Event, LedgerState, TracesLost
@@ -100,10 +102,11 @@ def shared(
     spending = Spending(lambda: SqliteCounters(config.counters), lambda crossing: observer.emit(_crossed(crossing)))
     in_flight: dict[str, int] = {}
     loads = Loads(in_flight)
+    answers = Answers(lambda: SqliteCache(config.cache))
     sampling = read_tracing(os.environ)
     return Shared(
         *(observer.emit, CODEC, in_flight, Pace(), health, admission, sessions, spending, Outputs(), rates, loads),
-        sampling,
+        *(answers, sampling),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from gateway.core.caching import Kept
 from gateway.core.purse import Report, Update, Want
 from gateway.core.record import Record
 
@@ -56,5 +57,17 @@ class Counters(Protocol):
 
     def prune(self, now: float) -> None:
         """Forgets windows that ended long ago."""
+
+    def close(self) -> None: ...
+
+
+class AnswerCache(Protocol):
+    """Answers that may be given again. Everything raises StoreUnavailable."""
+
+    def get(self, key: bytes, now: float) -> Kept | None:
+        """`now`: unix seconds."""
+
+    def put(self, key: bytes, kept: Kept, now: float, ttl: float) -> None:
+        """`ttl`: seconds."""
 
     def close(self) -> None: ...

@@ -127,6 +127,8 @@ REQUEST_COLUMNS = (
     Column("body_bytes", WHOLE_OR_NULL, since=3),
     MORE,
     Column("trace_id", TEXT_OR_NULL, since=5),
+    Column("cache", TEXT_OR_NULL, since=6),
+    Column("cache_saved_nano", STATUS_OR_NULL, since=6),
 )
 
 ATTEMPT_COLUMNS = (

@@ -68,7 +68,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             redacted INTEGER NOT NULL){_KEYED}""",
         "CREATE INDEX content_by_expiry ON content (expires)",
     ),
-    # 6: added(..., 6), and so on. Never change an older one.
+    # 6: answers that were given again
+    added({"requests": REQUEST_COLUMNS, "attempts": ATTEMPT_COLUMNS}, 6),
+    # 7: added(..., 7), and so on. Never change an older one.
 )
 """What brings a file from version n (its place, from 0) to n + 1. PRAGMA user_version holds a file's version."""
 

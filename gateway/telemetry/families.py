@@ -175,6 +175,16 @@ ESTIMATED = Family(
 UNPRICED = Family(
     "gateway_unpriced_requests_total", "counter", "Requests that used tokens at a price nobody knows.", ("model",)
 )
+CACHE_HITS = Family(
+    "gateway_cache_hits_total", "counter", "Requests that were given an earlier request's answer.", ("route",)
+)
+CACHE_SAVED = Family(
+    "gateway_cache_saved_usd_total",
+    "counter",
+    "What the answers that were given again cost when they were made.",
+    ("route",),
+    unit=NANO,
+)
 LINES_DROPPED = Family(
     "gateway_stream_lines_dropped_total", "counter", "Lines of streams left out because they were not JSON.", ("model",)
 )
@@ -265,6 +275,8 @@ FAMILIES: Final[Mapping[str, Family]] = {
         IN_FLIGHT,
         ESTIMATED,
         UNPRICED,
+        CACHE_HITS,
+        CACHE_SAVED,
         LINES_DROPPED,
         BREAKER,
         BUDGET_LIMIT,

@@ -62,6 +62,7 @@ class LabelSets(NamedTuple):
     teams: frozenset[str]
     pairs: tuple[Pair, ...] = ()  # in the order of the file; asleep models are not among them
     moves: tuple[tuple[str, str, str], ...] = ()  # route, and a model that may be taken after which other
+    caching: tuple[str, ...] = ()  # routes that give answers again
     replicas: tuple[tuple[str, str], ...] = ()  # model and endpoint
     hourly: Mapping[str, Hourly] = {}  # models whose machines are paid by the hour
     budgets: Mapping[str, BudgetLabels] = {}
@@ -90,6 +91,7 @@ class LabelSets(NamedTuple):
             teams=teams,
             pairs=tuple(pairs),
             moves=tuple(itertools.islice(moves, MOST_COMBINATIONS)),
+            caching=tuple(each.name for each in (*rules.routes, rules.direct) if each.cache is not None),
             replicas=tuple((m.name, replica.name) for m in awake.values() for replica in m.replicas),
             hourly=hourly_of(config),
             budgets=budgets,
@@ -135,7 +137,7 @@ def initial_series(sets: LabelSets) -> dict[str, dict[Labels, None]]:
         add(family)
     add(families.TRACES_LOST)
     add(families.STAGES, STAGES)
-    for family, labels in itertools.chain(_fallbacks(sets), _budgets(sets)):
+    for family, labels in itertools.chain(_fallbacks(sets), _budgets(sets), _caches(sets)):
         found.setdefault(family.name, {})[labels] = None
     for pair in sets.pairs[:MOST_COMBINATIONS]:
         route, model, provider = [pair.route], [pair.model], [pair.provider]
@@ -159,6 +161,10 @@ def initial_series(sets: LabelSets) -> dict[str, dict[Labels, None]]:
         for family in (families.BASELINE, families.SAVINGS, families.EXTRA):
             add(family, *place, [team])
     return found
+
+
+def _caches(sets: LabelSets) -> Iterator[tuple[Family, Labels]]:
+    return ((family, (route,)) for family in (families.CACHE_HITS, families.CACHE_SAVED) for route in sets.caching)
 
 
 def _fallbacks(sets: LabelSets) -> Iterator[tuple[Family, Labels]]:

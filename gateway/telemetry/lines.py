@@ -147,6 +147,7 @@ def _named(r: Record) -> tuple[tuple[str, str], ...]:
     return (
         ("rejection", r.rejection),
         ("fallback_reason", r.fallback_reason),
+        ("cache", r.cache),
         ("requested_model", r.requested_model),
         ("provider", r.provider),
         ("key", r.key),

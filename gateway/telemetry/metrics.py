@@ -180,12 +180,19 @@ class Metrics:
             place.extra[0] += max(0, -saved)
         if len(record.attempts) > 1:
             self._fallbacks(place.route, record.attempts)
+        self._rare(record, place)
+
+    def _rare(self, record: Record, place: RequestPlace) -> None:
+        """What few requests have."""
         if record.rejection:
             self._cell(families.REJECTIONS, record.rejection)[0] += 1
             if record.rejection == "budget":
                 self._cell(families.BUDGET_REJECTIONS, self._budget(record.budget))[0] += 1
         if record.unpriced:
             self._cell(families.UNPRICED, place.model)[0] += 1
+        if record.cache == "hit":
+            self._cell(families.CACHE_HITS, place.route)[0] += 1
+            self._cell(families.CACHE_SAVED, place.route)[0] += record.cache_saved_nano
         if record.lines_dropped:
             self._cell(families.LINES_DROPPED, place.model)[0] += record.lines_dropped
 

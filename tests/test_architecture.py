@@ -25,7 +25,7 @@ LAYERS = (
     ("engine",),
     ("dispatch",),
     ("exchange",),
-    ("charging", "operations"),
+    ("caching", "charging", "operations"),
     (
         "pace",
         "health",
@@ -51,7 +51,7 @@ LAYERS = (
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ENGINE = (
-    *("engine", "dispatch", "charging", "exchange", "flight", "pace", "sessions", "admission", "spending", "rates"),
+    *("engine", "dispatch", "caching", "charging", "exchange", "flight", "pace", "sessions", "admission", "spending", "rates"),
     *("outputs", "client", "patience", "loads", "observed"),
 )
 SEAMS = {

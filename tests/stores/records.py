@@ -145,6 +145,7 @@ records = st.builds(
     n=st.integers(1, 128),
     no_fallback=st.booleans(),
     max_cost_nano=st.none() | nano,
+    cache_saved_nano=nano,
     timeout=st.none() | seconds,
     asked_task=texts,
     body_bytes=st.none() | tokens,

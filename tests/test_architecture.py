@@ -51,8 +51,8 @@ LAYERS = (
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ENGINE = (
-    *("engine", "dispatch", "caching", "charging", "exchange", "flight", "pace", "sessions", "admission", "spending", "rates"),
-    *("outputs", "client", "patience", "loads", "observed"),
+    *("engine", "dispatch", "charging", "exchange", "flight", "pace", "sessions", "admission", "spending", "rates"),
+    *("outputs", "client", "patience", "loads", "observed", "caching"),
 )
 SEAMS = {
     "gateway.providers.base",

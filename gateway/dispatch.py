@@ -24,6 +24,7 @@ from gateway.flight import Flight
 from gateway.health import Watch
 from gateway.loads import Loads
 from gateway.outputs import Outputs
+from gateway.owners import Owners
 from gateway.pace import Pace
 from gateway.providers.base import Provider
 from gateway.rates import Rates
@@ -47,6 +48,7 @@ class Shared(NamedTuple):
     rates: Rates
     loads: Loads
     answers: Answers
+    owners: Owners
     sampling: Sampling | None = None  # which requests are traced; None: no traces are recorded
 
 

@@ -29,6 +29,7 @@ from gateway.core.tasks import classify
 from gateway.dispatch import Dispatcher, Shared
 from gateway.errors import GatewayError, Overloaded, QuotaExceeded, RequestError, RouteExhausted
 from gateway.flight import Flight, Request
+from gateway.owners import Remembering
 from gateway.providers.base import Provider
 from gateway.rates import Passed
 from gateway.stores.base import Ledger
@@ -150,6 +151,7 @@ class Engine:
             None if touched is None else shared.spending.balance,
             flight.began,
             shared.loads.elsewhere,
+            shared.owners,
         )
         plan = self._plan(call, flight, signals)
         if plan.touched.of_target:
@@ -182,6 +184,8 @@ class Engine:
         if plan.capture is not None:
             flight.assembly = Assembly(plan.capture, self._shared.json)
             client = Recording(client, flight.assembly)
+        if flight.call.form.kept:
+            client = Remembering(client, flight, self._shared.owners, self._shared.json)
         keeping = Keeping(client) if flight.cache_key else None
         client = client if keeping is None else keeping
         no_fallback = flight.no_fallback

@@ -17,12 +17,13 @@ from gateway.client import EVENT_STREAM, Client, content, relay
 from gateway.core.answers import Seen
 from gateway.core.attempts import Continue, Past, Try
 from gateway.core.call import Endpoint, Json
-from gateway.core.failures import Kind, describe, judge_answer, judge_refusal, retry_after
+from gateway.core.failures import Kind, describe, judge_answer, retry_after
 from gateway.core.hedging import HEDGE
 from gateway.core.pricing import cost, dollars
 from gateway.core.resume import KEPT, ContinuingTap, Partial, may_resume, read_partial, resumed
 from gateway.core.routing import Target
 from gateway.core.splice import add_cost
+from gateway.core.stored import judged
 from gateway.core.stream import StreamTap, judge_stream
 from gateway.core.usage import read_usage
 from gateway.errors import UpstreamFailure
@@ -156,7 +157,7 @@ class Exchange:
         if upstream.status < 400:
             return self._failed(Kind.MALFORMED, f"an unexpected redirect ({upstream.status}): check base_url")
         reason = read_error(body)
-        kind = judge_refusal(upstream.status, upstream.headers, reason)
+        kind = judged(self.call, upstream.status, upstream.headers, reason)
         if kind is None and self.committed:
             kind = Kind.MALFORMED  # the client is in the middle of an answer: nothing can be relayed any more
         refusal = Refusal(upstream.status, upstream.headers.get("content-type", "application/json"), body)
@@ -314,8 +315,7 @@ class Exchange:
     def _claim(self) -> None:
         if self._race is not None:
             self._race.claim(self)
-        self.flight.cap = self._charge.cap
-        self.flight.dropped = self.seen.dropped
+        self.flight.cap, self.flight.answering, self.flight.dropped = self._charge.cap, self.target, self.seen.dropped
 
     async def _commit(self) -> None:
         self._claim()

@@ -79,7 +79,8 @@ class Flight:
         self.plan: Plan | None = None
         self.history: list[Past] = []
         self.attempts: list[AttemptRecord] = []
-        self.answered_by: Target | None = None
+        self.answering: Target | None = None  # the one that the client hears
+        self.answered_by: Target | None = None  # it has, to the end
         self.usage = NOTHING
         self.outcome = "upstream_error"
         self.rejection = ""

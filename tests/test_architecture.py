@@ -25,7 +25,7 @@ LAYERS = (
     ("engine",),
     ("dispatch",),
     ("exchange",),
-    ("caching", "charging", "operations"),
+    ("caching", "charging", "operations", "owners"),
     (
         "pace",
         "health",
@@ -52,7 +52,7 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ENGINE = (
     *("engine", "dispatch", "charging", "exchange", "flight", "pace", "sessions", "admission", "spending", "rates"),
-    *("outputs", "client", "patience", "loads", "observed", "caching"),
+    *("outputs", "client", "patience", "loads", "observed", "caching", "owners"),
 )
 SEAMS = {
     "gateway.providers.base",

@@ -141,10 +141,15 @@ class Models:
 
 
 def default_apis(dialect: str, base_url: str) -> tuple[str, ...]:
-    """What a server has where the file does not say: others than OpenAI have little of responses, or nothing."""
+    """What a server has where the file does not say: others than OpenAI have little of responses, or nothing.
+
+    llama.cpp's own responses say `completed` where the cap cut the answer, take no notice of `text.format` and of tools
+    that it does not have, and leave out indices, sequence numbers and log probabilities. Chat has it all; so it is
+    translated (docs/decisions/0019-responses.md).
+    """
     host = urlsplit(base_url).hostname or ""
     if dialect == "local":
-        return ("chat", "messages", "responses")  # llama.cpp's server has them all
+        return ("chat", "messages")
     return ("chat", "responses") if host.endswith(_NEW_CAP_HOSTS) else ("chat",)
 
 

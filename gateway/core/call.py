@@ -131,6 +131,9 @@ class Call:
         if self.form.asks_usage and "stream_options" in fields.members:
             options = fields.object("stream_options")
             self.wants_usage = self.stream and bool(options) and _includes_usage(options, self._json)
+        for name, why in self.form.refused.items():
+            if fields.flag(name):
+                raise RequestError(f"{name} {why}", param=name)
         caps = [fields.whole(name, MAX_TOKENS) for name in self.form.caps]
         self.max_output = next(filter(None, caps), None)
         self.longest = max(filter(None, caps), default=None)

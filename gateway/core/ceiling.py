@@ -20,6 +20,7 @@ from unicodedata import normalize
 from gateway.core.call import Call
 from gateway.core.pricing import Price, cost
 from gateway.core.rules import Target
+from gateway.core.stored import stored
 from gateway.core.strategies import UNKNOWN_OUTPUT, service_tier
 from gateway.core.usage import Usage
 
@@ -98,7 +99,7 @@ def input_bound(call: Call, target: Target) -> int:
         bound += TOOL_TOKENS + len(call.source("tools")) + len(call.source("functions"))
     if not body.isascii() and (tools or any(sign in body for sign in _TOOL_CALLS)):
         bound += _high(body) * (ESCAPED - 1)
-    if call.attachments:  # its tokens have little to do with its bytes
+    if call.attachments or stored(call):  # its tokens have little to do with its bytes
         return max(window or 0, bound)
     return bound if window is None else min(bound, window)
 
@@ -197,11 +198,8 @@ def _most(price: Price, rates: tuple[int, int], read: int, written: int) -> int:
 
 def _unbounded(call: Call, target: Target) -> str:
     """What of the call has no provable bound; empty where everything has one."""
-    if call.attachments:
-        if call.remote:
-            return "an image or file that is only an address"
-        if target.model.context_window is None:
-            return "an image, sound or file on a model without a known context window"
+    if what := _outside(call, target):
+        return what
     for name in call.holds(_EXTRA_NAMES):
         value = call.decoded(name)
         if value is not None and value not in _EXTRAS[name] and value != []:
@@ -217,6 +215,21 @@ def _unbounded(call: Call, target: Target) -> str:
         return "an answer in sound"
     known = _USUAL | _UPSTREAM_DECIDES | price.services.keys()
     return "" if service_tier(target.model, call) in known else "`service_tier`"
+
+
+def _outside(call: Call, target: Target) -> str:
+    """What it has the model read that is not in it, or has little to do with its bytes."""
+    if kept := stored(call):
+        if "prompt" in kept:  # with a model, tools and caps of its own
+            return "`prompt`, a template that the provider keeps,"
+        if target.model.context_window is None:
+            return f"`{kept[0]}` on a model without a known context window"
+    if call.attachments:
+        if call.remote:
+            return "an image or file that is only an address"
+        if target.model.context_window is None:
+            return "an image, sound or file on a model without a known context window"
+    return ""
 
 
 def _is_hosted(tool: object) -> bool:

@@ -38,6 +38,8 @@ class Form(NamedTuple):
     messages: bool = False  # the content is an array of message objects and nothing else
     choices: bool = False  # several answers may be asked for, with `n`
     asks_usage: bool = False  # a stream brings usage only where `stream_options.include_usage` asks for it
+    kept: tuple[str, ...] = ()  # members that refer to what one provider keeps
+    refused: Mapping[str, str] = {}  # flags that nobody may set, and why
 
 
 def _messages(fields: Fields, messages: Any) -> Content:  # noqa: ANN401 - JSON can be anything
@@ -75,5 +77,13 @@ FORMS: Mapping[Endpoint, Form] = {
         messages=True,
         api="messages",
     ),
-    Endpoint.RESPONSES: Form("input", _responses, caps=("max_output_tokens",), schema=("text",), api="responses"),
+    Endpoint.RESPONSES: Form(
+        "input",
+        _responses,
+        caps=("max_output_tokens",),
+        schema=("text",),
+        api="responses",
+        kept=("previous_response_id", "conversation", "prompt"),
+        refused={"background": "is not served here: what it costs is known only after the answer, which nobody awaits"},
+    ),
 }

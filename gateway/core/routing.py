@@ -22,6 +22,7 @@ from gateway.core.replicas import expand
 from gateway.core.rules import Candidate, Hedge, Match, Model, Route, Signals, Skipped, Target, Timeouts
 from gateway.core.scopes import GuardIndex
 from gateway.core.sticky import Conversation, conversation_of, kept_first, roll_of
+from gateway.core.stored import of_owner, stored
 from gateway.core.strategies import STRATEGIES, Strategy, highest_cost
 from gateway.core.tasks import Task, TaskRule
 from gateway.core.translate import losses, translation
@@ -118,7 +119,8 @@ def plan(rules: Rules, call: Call, task: Task, principal: Principal, signals: Si
 
     Raises RequestError 403 where the key's `allow` does not hold the requested name, 404 `model_not_found` with close
     matches among what the key may use, and 400 `invalid_request_error` where models matched but none can do what the
-    request needs (images, tools, context window: then `context_length_exceeded`); 503 RouteExhausted
+    request needs (images, tools, context window: then `context_length_exceeded`), or where the owner of the previous
+    response is not among them; 503 RouteExhausted
     `no_healthy_upstream` where all are disabled, or must not be tried at the moment (then with `retry-after`); 429
     `insufficient_quota` where a budget's threshold leaves none.
     """
@@ -139,6 +141,12 @@ def plan(rules: Rules, call: Call, task: Task, principal: Principal, signals: Si
         skipped += spent
     if conversation is not None or line_up.replicated:
         targets, conversation = _placed(line_up, targets, conversation, signals)
+    if stored(call):
+        try:
+            targets, others = of_owner(targets, call, signals)
+        except RequestError as error:
+            raise _named(error, line_up) from None
+        skipped += others
     if signals.standing:
         targets, blocked = _healthy(line_up, targets, call, conversation, signals)
         skipped += blocked

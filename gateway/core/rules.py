@@ -127,6 +127,7 @@ class Signals(NamedTuple):
     balances: Callable[[Account], Balance] | None = None  # how they stand; given with `touched`
     now: float = 0.0  # unix seconds: when the request began, which decides its prices
     elsewhere: Mapping[str, int] = {}  # requests at self-hosted servers that are not among `in_flight`; the same names
+    owners: Kept = _NOTHING_KEPT  # response, by `stored.owner_key` -> (model, replica)
 
     def busy(self, name: str) -> int:
         """Requests under way there, whoever sent them, as far as that is known."""

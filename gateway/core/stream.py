@@ -101,6 +101,7 @@ class StreamTap:
         if seen is None:
             return self._take_other(event)
         if seen.error is not None or name == "error":
+            self.usage = self.usage if seen.usage is None else seen.usage
             return self._take_error(raw, seen.error or _as_text(data))
         if seen.useful:
             self.first = self.first or data

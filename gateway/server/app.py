@@ -26,6 +26,7 @@ from gateway.wire import CODEC
 
 ENDPOINTS = {"/v1" + endpoint.value: endpoint for endpoint in Endpoint}
 MODELS = "/v1/models"
+KEPT = "/v1/responses/"  # a response by its id: to be read, deleted or cancelled
 REQUEST_ID_LIMIT = 128  # characters, as in `gateway.core.hints`
 WATCH_AFTER = 0.05  # seconds; a call that is answered sooner needs no watch for a client that hangs up
 
@@ -91,6 +92,8 @@ class PublicApp:
 
     async def _other(self, runtime: Runtime, scope: Scope, principal: Principal, client: AsgiClient) -> None:
         path: str = scope["path"]
+        if path.startswith(KEPT):
+            raise RequestError("Responses are not kept here: ask the provider that made it.", status=404)
         if path != MODELS and not path.startswith(MODELS + "/"):
             raise RequestError(
                 f"There is no {path[:200]!r} here. Served: {', '.join(sorted(ENDPOINTS))}, {MODELS}.", status=404

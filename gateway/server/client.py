@@ -15,7 +15,7 @@ PIECE = 64 * 1024  # bytes of a stream that are handed over at once
 class AsgiClient:
     """Implements `gateway.exchange.Client`."""
 
-    __slots__ = ("_flow", "_send", "errors", "finished", "in_pieces", "started")
+    __slots__ = ("_flow", "_last", "_send", "errors", "finished", "in_pieces", "started")
 
     def __init__(self, send: Send, flow: FlowControl) -> None:
         """`flow`: of the connection that `send` writes to."""
@@ -24,6 +24,7 @@ class AsgiClient:
         self.errors = OPENAI  # of the endpoint, once that is known
         self.started = False
         self.finished = False
+        self._last = b""  # of a stream, what was sent last
         self.in_pieces = False  # a part of something is out, which nothing else may follow
 
     async def start(self, status: int, headers: list[Header]) -> None:
@@ -33,9 +34,11 @@ class AsgiClient:
     async def send(self, body: bytes, *, more: bool) -> None:
         if not more:
             self.finished = True
-        elif len(body) > PIECE:
-            await self._send_in_pieces(memoryview(body))
-            return
+        else:
+            self._last = body
+            if len(body) > PIECE:
+                await self._send_in_pieces(memoryview(body))
+                return
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
         if more and self._flow.write_paused:
             await self._flow.drain()
@@ -50,7 +53,7 @@ class AsgiClient:
 
     async def fail(self, error: GatewayError, headers: list[Header]) -> None:
         if self.started:
-            await self.send(self.errors.event(error), more=False)
+            await self.send(self.errors.event(error, self._last), more=False)
             return
         body = self.errors.whole(error)
         extra = [(name.encode(), latin(value)) for name, value in error.headers.items()]

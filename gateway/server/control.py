@@ -1,7 +1,7 @@
 """What the parent and its workers say to each other over a socket pair: frames of a kind and a payload.
 
 Worker to parent: READY, METRICS (a delta of `Metrics.take`), HEALTH_REPORT (JSON: how attempts ended),
-SESSION (who serves a conversation now; the parent hands it to the other workers).
+SESSION (who serves a conversation now) and OWNER (who keeps a response), which the parent hands to the other workers.
 Parent to worker: CONFIG (the bytes of routes.yaml, first and on every reload), LOCAL (JSON: where the embedded models
 listen), HEALTH_STATE (JSON: what is not fine), LOADS (JSON: requests at self-hosted servers), NOW (end
 without waiting, as after a second SIGTERM). The end of the stream means that the other side is gone.
@@ -22,6 +22,7 @@ NOW = b"n"
 HEALTH_REPORT = b"h"
 HEALTH_STATE = b"s"
 SESSION = b"k"
+OWNER = b"o"
 LOADS = b"q"
 
 _HEAD = struct.Struct("!cI")

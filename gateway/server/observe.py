@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.admission import Admission
 from gateway.caching import Answers
@@ -16,6 +16,7 @@ from gateway.dispatch import Shared
 from gateway.health import Watch
 from gateway.loads import Loads
 from gateway.outputs import Outputs
+from gateway.owners import Owners
 from gateway.pace import Pace
 from gateway.rates import Rates
 from gateway.sessions import Sessions
@@ -95,8 +96,15 @@ class Observer:
         await self.webhooks.close()
 
 
+class Memory(NamedTuple):
+    """What a process remembers of who served what."""
+
+    sessions: Sessions
+    owners: Owners
+
+
 def shared(
-    config: Config, observer: Observer, health: Watch, admission: Admission, sessions: Sessions, rates: Rates
+    config: Config, observer: Observer, health: Watch, admission: Admission, memory: Memory, rates: Rates
 ) -> Shared:
     """What a process's calls share, whatever the configuration."""
     spending = Spending(lambda: SqliteCounters(config.counters), lambda crossing: observer.emit(_crossed(crossing)))
@@ -105,8 +113,8 @@ def shared(
     answers = Answers(lambda: SqliteCache(config.cache))
     sampling = read_tracing(os.environ)
     return Shared(
-        *(observer.emit, CODEC, in_flight, Pace(), health, admission, sessions, spending, Outputs(), rates, loads),
-        *(answers, sampling),
+        *(observer.emit, CODEC, in_flight, Pace(), health, admission, memory.sessions, spending, Outputs(), rates),
+        *(loads, answers, memory.owners, sampling),
     )
 
 

@@ -15,6 +15,7 @@ from gateway.config.types import Config
 from gateway.config.watch import changes
 from gateway.health import Health
 from gateway.keyring import Keyring
+from gateway.owners import Owners
 from gateway.providers.base import Provider
 from gateway.rates import Rates
 from gateway.runtime import Gateway
@@ -25,7 +26,7 @@ from gateway.server.drain import DRAINING, close, drain
 from gateway.server.listener import allow_files, listener, room_for
 from gateway.server.locals import LocalModels
 from gateway.server.meters import Meters
-from gateway.server.observe import Observer, shared
+from gateway.server.observe import Memory, Observer, shared
 from gateway.server.ops import ops_app
 from gateway.server.options import Options, Sockets
 from gateway.server.probes import Prober
@@ -50,7 +51,7 @@ async def serve_single(options: Options, config: Config, lines: Log, sockets: So
     health = Health(observer.emit)
     health.configure(config)
     admission = Admission(options.max_in_flight)
-    common = shared(config, observer, health, admission, Sessions(), Rates())
+    common = shared(config, observer, health, admission, Memory(Sessions(), Owners()), Rates())
     gateway = Gateway(config, models.provider, common)
     meters = Meters(observer.emit, common.loads.take, models.find)
     meters.configure(config)

@@ -35,6 +35,7 @@ from gateway.server.control import (
     LOCAL,
     METRICS,
     NOW,
+    OWNER,
     READY,
     SESSION,
     Control,
@@ -196,8 +197,8 @@ class Supervisor:
                 elif kind == HEALTH_REPORT:
                     self._desk.take(number, payload)
                     self._tell_health()
-                elif kind == SESSION:
-                    self._tell_others(number, payload)
+                elif kind in (SESSION, OWNER):
+                    self._tell_others(number, kind, payload)
                 elif kind == READY:
                     self._controls[number] = control
                     self._tell_what_changed(control, content)
@@ -245,10 +246,10 @@ class Supervisor:
     def _local_provider(self, provider: ProviderConfig) -> ChildProvider:
         return KINDS[provider.dialect].provider(provider, self._servers[provider.name][1])
 
-    def _tell_others(self, number: int, payload: bytes) -> None:
+    def _tell_others(self, number: int, kind: bytes, payload: bytes) -> None:
         for other, control in self._controls.items():
             if other != number:
-                control.offer(SESSION, payload)
+                control.offer(kind, payload)
 
     def _addresses(self) -> bytes:
         return json.dumps({name: address(server) for name, (_, server) in self._servers.items()}).encode()

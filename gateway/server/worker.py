@@ -19,6 +19,7 @@ from gateway.admission import Admission
 from gateway.config.load import load
 from gateway.core.loads import Load
 from gateway.keyring import Keyring
+from gateway.owners import Owners
 from gateway.rates import Rates
 from gateway.runtime import Gateway
 from gateway.server.app import PublicApp
@@ -30,6 +31,7 @@ from gateway.server.control import (
     LOCAL,
     METRICS,
     NOW,
+    OWNER,
     READY,
     SESSION,
     Control,
@@ -37,7 +39,7 @@ from gateway.server.control import (
 from gateway.server.drain import close, drain
 from gateway.server.listener import allow_files, listener, room_for
 from gateway.server.locals import SharedModels
-from gateway.server.observe import Observer, open_log, shared
+from gateway.server.observe import Memory, Observer, open_log, shared
 from gateway.server.options import Options
 from gateway.server.protocol import Limits
 from gateway.server.sharing import WorkerHealth
@@ -74,8 +76,9 @@ async def work(options: Options, lines: Log, inherited: Inherited) -> None:
     health = WorkerHealth(lambda payload: control.send(HEALTH_REPORT, payload))
     admission = Admission(options.max_in_flight, worker=inherited.number, workers=options.workers)
     sessions = Sessions(lambda payload: control.offer(SESSION, payload))
+    owners = Owners(lambda payload: control.offer(OWNER, payload))
     rates = Rates(inherited.limits, process=inherited.number, processes=options.workers)
-    common = shared(config, observer, health, admission, sessions, rates)
+    common = shared(config, observer, health, admission, Memory(sessions, owners), rates)
     gateway = Gateway(config, models.provider, common)
 
     orders: Mapping[bytes, Callable[[bytes], object]] = {
@@ -83,6 +86,7 @@ async def work(options: Options, lines: Log, inherited: Inherited) -> None:
         LOCAL: lambda addresses: models.update(json.loads(addresses)),
         HEALTH_STATE: health.update,
         SESSION: sessions.take,
+        OWNER: owners.take,
         LOADS: lambda told: common.loads.take(Load(*each) for each in json.loads(told)),
         NOW: lambda _: signals.now.set(),
     }

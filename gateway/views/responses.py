@@ -24,10 +24,8 @@ def read_answer(body: bytes) -> Seen | None:
     answer = loads(body)
     if not isinstance(answer, dict):
         return None
-    if answer.get("error"):
-        return Seen(error=answer["error"])
-    if answer.get("status") == "failed":
-        return Seen(error="the response failed")
+    if answer.get("error") or answer.get("status") == "failed":
+        return Seen(error=answer.get("error") or "the response failed", usage=_usage(answer))
     items = answer.get("output")
     items = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else None
     if items is None:
@@ -63,7 +61,8 @@ def read_event(data: bytes) -> Seen | None:
         answer = answer if isinstance(answer, dict) else {}
         return Seen(choices=1, finish=_finish(answer), usage=_usage(answer), finished=(0,), done=True)
     if kind in ("error", "response.failed"):
-        return Seen(error=_failure(event))
+        answer = event.get("response")
+        return Seen(error=_failure(event), usage=_usage(answer) if isinstance(answer, dict) else None)
     return _NOTHING
 
 

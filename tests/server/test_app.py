@@ -14,12 +14,13 @@ from gateway.admission import Admission
 from gateway.config.load import load
 from gateway.health import Health
 from gateway.keyring import Keyring
+from gateway.owners import Owners
 from gateway.rates import Rates
 from gateway.runtime import Gateway
 from gateway.server.app import PublicApp
 from gateway.server.listener import Listener
 from gateway.server.locals import LocalModels
-from gateway.server.observe import Observer, shared
+from gateway.server.observe import Memory, Observer, shared
 from gateway.server.protocol import Limits
 from gateway.sessions import Sessions
 from gateway.telemetry.log import Log
@@ -52,7 +53,7 @@ def tell(directory: Path, story: Callable[[Scene], Awaitable[None]], limits: Lim
         observer.configure(config)
         health = Health(observer.emit)
         health.configure(config)
-        given = shared(config, observer, health, Admission(), Sessions(), Rates())
+        given = shared(config, observer, health, Admission(), Memory(Sessions(), Owners()), Rates())
         gateway = Gateway(config, LocalModels().provider, given)
         async with serving(PublicApp(gateway, Keyring(), 1_000_000), limits, drain_timeout=0.2) as (server, port):
             client = await Client.to(port)

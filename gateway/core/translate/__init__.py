@@ -12,11 +12,13 @@ from gateway.core.forms import Endpoint
 from gateway.core.rules import Model
 from gateway.core.translate.base import NONE_LOST, Events, Losses, Translation
 from gateway.core.translate.messages_to_chat import MESSAGES_TO_CHAT
+from gateway.core.translate.responses_to_chat import RESPONSES_TO_CHAT
 
 __all__ = ["TRANSLATIONS", "Events", "Losses", "Translation", "losses", "outgoing", "translation"]
 
 TRANSLATIONS: Mapping[tuple[Endpoint, str], Translation] = {
     (Endpoint.MESSAGES, "chat"): MESSAGES_TO_CHAT,
+    (Endpoint.RESPONSES, "chat"): RESPONSES_TO_CHAT,
 }
 """By the client's endpoint and an API of the server's; where it has several, the first row that fits."""
 

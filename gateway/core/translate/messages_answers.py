@@ -12,6 +12,7 @@ from typing import Any
 from gateway.core.call import Call, Json
 from gateway.core.sse import Event
 from gateway.core.translate import anthropic
+from gateway.core.translate.chat import first_choice, json_object, reported_usage, texts, tool_calls, word
 from gateway.core.usage import estimate_tokens, read_usage
 
 _DONE = b"[DONE]"
@@ -28,12 +29,12 @@ _ENDED = frozenset({"end_turn", "tool_use"})
 
 def read_answer(call: Call, body: bytes, json: Json) -> bytes:
     """A whole answer. What is no answer of a chat passes as it is, for whoever judges it."""
-    answer = _object(body, json)
+    answer = json_object(body, json)
     if answer is None:
         return body
     if answer.get("error"):
         return json.dumps(_error(500, answer["error"]))
-    choice = _first(answer.get("choices"))
+    choice = first_choice(answer.get("choices"))
     if choice is None:
         return body
     message = choice.get("message")
@@ -44,7 +45,7 @@ def read_answer(call: Call, body: bytes, json: Json) -> bytes:
             blocks[-1][kind] += text
         else:
             blocks.append({"type": kind, kind: text, **({"signature": ""} if kind == "thinking" else {})})
-    calls = [_Call(given, number) for number, given in enumerate(_calls(message))]
+    calls = [_Call(given, number) for number, given in enumerate(tool_calls(message))]
     for each in calls:
         try:
             given = json.loads(each.arguments.encode()) if each.arguments.strip() else {}
@@ -55,7 +56,7 @@ def read_answer(call: Call, body: bytes, json: Json) -> bytes:
                 _error(500, {"message": f"the arguments of the call of {each.name!r} are no JSON object"})
             )
         blocks.append({**each.block, "input": given})
-    reported = _usage(answer, choice)
+    reported = reported_usage(answer, choice)
     usage = read_usage(reported)
     characters = sum(len(text) for _, text in _texts(message)) + sum(len(each.arguments) for each in calls)
     stop, sequence = _stop(choice, call, called=bool(calls), refused=bool(message.get("refusal")))
@@ -74,7 +75,7 @@ def read_answer(call: Call, body: bytes, json: Json) -> bytes:
 
 def read_error(status: int, body: bytes, json: Json) -> bytes:
     """An upstream's refusal. Its own code, or type, stays beside Anthropic's type: we judge by it, clients may."""
-    value = _object(body, json)
+    value = json_object(body, json)
     if value is None:
         return json.dumps(anthropic.error(status, body.decode(errors="replace")[:_MESSAGE_LIMIT], None))
     return json.dumps(_error(status, value.get("error") or value.get("detail") or value))
@@ -112,16 +113,16 @@ class Stream:
             return b""
         if event.data.strip() == _DONE:
             return self._end()
-        chunk = _object(event.data, self._json)
+        chunk = json_object(event.data, self._json)
         if chunk is None:
             return event.raw
         if chunk.get("error") or event.name == "error":
             return self._event("error", _error(500, chunk.get("error") or chunk))
-        choice = _first(chunk.get("choices"))
-        self._reported = _usage(chunk, choice or {}) or self._reported
+        choice = first_choice(chunk.get("choices"))
+        self._reported = reported_usage(chunk, choice or {}) or self._reported
         if not self._said:
-            self._id = self._id or _word(chunk.get("id"))
-            self._model = self._model or _word(chunk.get("model"))
+            self._id = self._id or word(chunk.get("id"))
+            self._model = self._model or word(chunk.get("model"))
         return b"" if choice is None else b"".join(self._take_choice(choice))
 
     def end(self) -> bytes:
@@ -135,7 +136,7 @@ class Stream:
             yield from self._open(kind)
             self._characters += len(text)
             yield self._delta({"type": f"{kind}_delta", kind: text})
-        for number, given in enumerate(_calls(delta)):
+        for number, given in enumerate(tool_calls(delta)):
             yield from self._take_call(given, number)
         if isinstance(choice.get("finish_reason"), str) and choice["finish_reason"]:
             self._choice = choice
@@ -245,8 +246,8 @@ class _Call:
     def add(self, given: Mapping[str, Any]) -> None:
         function = given.get("function")
         function = function if isinstance(function, dict) else {}
-        self.id = self.id or _word(given.get("id"))
-        self.name = self.name or _word(function.get("name"))
+        self.id = self.id or word(given.get("id"))
+        self.name = self.name or word(function.get("name"))
         arguments = function.get("arguments")
         if isinstance(arguments, str):
             self._pieces.append(arguments)
@@ -267,8 +268,8 @@ class _Call:
 
 def _head(answer: Mapping[str, Any], call: Call) -> dict[str, Any]:
     """The members that begin a message."""
-    model = _word(answer.get("model")) or call.model
-    return {"id": _word(answer.get("id")), "type": "message", "role": "assistant", "model": model}
+    model = word(answer.get("model")) or call.model
+    return {"id": word(answer.get("id")), "type": "message", "role": "assistant", "model": model}
 
 
 def _stop(choice: Mapping[str, Any], call: Call, *, called: bool, refused: bool) -> tuple[str, str | None]:
@@ -287,71 +288,15 @@ def _stop(choice: Mapping[str, Any], call: Call, *, called: bool, refused: bool)
 
 
 def _texts(message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is to be read in a message or a delta, thoughts first, as (kind of block, text)."""
-    # Servers that say it twice, under an old and a new name, mean the same thoughts.
-    for name in ("reasoning_content", "reasoning", "thinking"):
-        if isinstance(message.get(name), str) and message[name]:
-            yield "thinking", message[name]
-            break
-    content = message.get("content")
-    for part in content if isinstance(content, list) else [{"type": "text", "text": content}]:
-        if isinstance(part, dict):
-            kind = "thinking" if part.get("type") == "thinking" else "text"  # Mistral's
-            if text := _inner_text(part.get(kind)):
-                yield kind, text
-    if isinstance(message.get("refusal"), str) and message["refusal"]:
-        yield "text", message["refusal"]
-
-
-def _inner_text(value: object) -> str:
-    if isinstance(value, list):
-        return "".join(_inner_text(part.get("text")) for part in value if isinstance(part, dict))
-    return value if isinstance(value, str) else ""
-
-
-def _calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    calls = message.get("tool_calls")
-    found = [each for each in calls if isinstance(each, dict)] if isinstance(calls, list) else []
-    old = message.get("function_call")  # how servers said it before there were several
-    return found or ([{"function": old}] if isinstance(old, dict) else [])
-
-
-def _usage(answer: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, Any]:
-    """Wherever a server puts it, as in `gateway.views.openai`; empty where it says nothing."""
-    groq = answer.get("x_groq")
-    places = (answer.get("usage"), choice.get("usage"), groq.get("usage") if isinstance(groq, dict) else None)
-    usage = next((place for place in places if isinstance(place, dict) and place), {})
-    tier = answer.get("service_tier")
-    return (
-        {**usage, "service_tier": tier} if usage and tier is not None and usage.get("service_tier") is None else usage
-    )
-
-
-def _first(choices: object) -> dict[str, Any] | None:
-    """The first of several answers: Anthropic's API has but one."""
-    found = [each for each in choices if isinstance(each, dict)] if isinstance(choices, list) else []
-    return next((each for each in found if each.get("index") in (0, None)), None)
-
-
-def _object(body: bytes, json: Json) -> dict[str, Any] | None:
-    try:
-        value = json.loads(body)
-    except ValueError:
-        return None
-    if isinstance(value, list) and value:
-        value = value[0]  # Gemini's OpenAI endpoint wraps its errors
-    return value if isinstance(value, dict) else None
+    """What is to be read in a message or a delta as (kind of block, text): a refusal is a text here."""
+    return (("text" if kind == "refusal" else kind, text) for kind, text in texts(message))
 
 
 def _error(status: int, said: object) -> dict[str, Any]:
     if not isinstance(said, dict):
         return anthropic.error(status, said if isinstance(said, str) else str(said), None)
     message, code = said.get("message"), said.get("code")
-    word = code if isinstance(code, str) and code else said.get("type") or said.get("status")
+    coded = code if isinstance(code, str) and code else said.get("type") or said.get("status")
     return anthropic.error(
-        status, message if isinstance(message, str) else str(said)[:_MESSAGE_LIMIT], _word(word) or None
+        status, message if isinstance(message, str) else str(said)[:_MESSAGE_LIMIT], word(coded) or None
     )
-
-
-def _word(value: object) -> str:
-    return value if isinstance(value, str) else ""

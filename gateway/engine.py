@@ -111,7 +111,7 @@ class Engine:
         if not quotas:
             return None
         passed = self._shared.rates.enter(quotas, call.estimated_input)
-        flight.quota_headers = [(name.encode(), value.encode()) for name, value in passed.headers.items()]
+        flight.quota_headers = passed.headers
         return passed
 
     async def _answer_again(self, call: Call, flight: Flight, client: Client) -> bool:

@@ -13,7 +13,7 @@ import mmap
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gateway.core import limits
@@ -28,7 +28,7 @@ _NUMBER = 8  # bytes
 _KNOWN = 4 * METERS  # quotas whose key is remembered
 _NOBODY = bytes(_KEY)
 _HEADERS = {
-    kind: tuple(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset"))
+    kind: tuple(f"x-ratelimit-{what}-{kind}".encode() for what in ("limit", "remaining", "reset"))
     for kind in ("requests", "tokens")
 }
 
@@ -50,7 +50,7 @@ class Passed(NamedTuple):
     meters: tuple[tuple[Quota, Meter], ...]
     tokens: int
     came: float
-    headers: Mapping[str, str]  # `x-ratelimit-*`, as it stands now
+    headers: list[tuple[bytes, bytes]]  # `x-ratelimit-*`, as it stands now
 
 
 class Rates:
@@ -177,18 +177,19 @@ class _Lock:
             fcntl.lockf(self._shared, fcntl.LOCK_UN)
 
 
-def _told(meters: Sequence[tuple[Quota, Meter]], now: float) -> dict[str, str]:
+def _told(meters: Sequence[tuple[Quota, Meter]], now: float) -> list[tuple[bytes, bytes]]:
     """`x-ratelimit-*` (contract section 1): of the quotas that apply, those with the least left."""
-    headers = {}
-    for kind, standing in limits.standings(meters, now).items():
-        limit, remaining, reset = _HEADERS[kind]
-        headers[limit] = str(standing.limit)
-        headers[remaining] = str(standing.remaining)
-        headers[reset] = limits.clock(standing.reset)
+    headers = []
+    for kind, limit, remaining, reset in limits.standings(meters, now):
+        names = _HEADERS[kind]
+        headers.append((names[0], b"%d" % limit))
+        headers.append((names[1], b"%d" % remaining))
+        headers.append((names[2], limits.clock(reset)))
     return headers
 
 
-def _too_much(refused: Sequence[limits.Refusal], told: dict[str, str]) -> RequestError:
+def _too_much(refused: Sequence[limits.Refusal], headers: Sequence[tuple[bytes, bytes]]) -> RequestError:
+    told = {name.decode(): value.decode() for name, value in headers}
     never = [each for each in refused if not each.seconds]
     worst = never[0] if never else max(refused, key=lambda each: each.seconds)
     message = f"The limit {worst.quota.told} is reached: {worst.why}."

@@ -213,8 +213,8 @@ def _unbounded(call: Call, target: Target) -> str:
     sound = rates.more is not None and rates.more.audio_output != rates.output
     if not sound and call.holds(_SOUND) and ("audio" in str(call.decoded("modalities")) or call.decoded("audio")):
         return "an answer in sound"
-    known = _USUAL | _UPSTREAM_DECIDES | price.services.keys()
-    return "" if service_tier(target.model, call) in known else "`service_tier`"
+    tier = service_tier(target.model, call)
+    return "" if tier in _UPSTREAM_DECIDES or tier in _USUAL or tier in price.services else "`service_tier`"
 
 
 def _outside(call: Call, target: Target) -> str:

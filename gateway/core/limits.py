@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
 from gateway.core.call import Call, Principal
@@ -26,8 +25,6 @@ _NOW, _REQUESTS, _TOKENS = 0, 1, 2  # the second it was last brought up to, and 
 _BY_SECOND = 3
 _TOKENS_BY_SECOND = _BY_SECOND + _BUCKETS
 _IN_FLIGHT = _TOKENS_BY_SECOND + _BUCKETS  # one number for each process
-
-_LEFT = itemgetter(0)
 
 Meter: TypeAlias = "list[int] | memoryview[int]"
 
@@ -70,6 +67,7 @@ class Refusal(NamedTuple):
 class Standing(NamedTuple):
     """How one kind of limit stands after a request was let in, for `x-ratelimit-*`."""
 
+    kind: str  # requests | tokens
     limit: int
     remaining: int
     reset: int  # seconds until nothing of it is used any more
@@ -96,7 +94,8 @@ def usage(meter: Meter, now: float) -> Usage:
 def refused(meter: Meter, quota: Quota, tokens: int, now: float) -> Refusal | None:
     """Whether one more request of `tokens` of input has room."""
     limit = quota.limit
-    _roll(meter, int(now))
+    if meter[_NOW] != int(now):
+        _roll(meter, int(now))
     most = limit.requests_per_minute
     if most is not None and (used := meter[_REQUESTS]) + 1 > most:
         seconds = _until(meter, _BY_SECOND, used + 1 - most, now)
@@ -116,7 +115,8 @@ def refused(meter: Meter, quota: Quota, tokens: int, now: float) -> Refusal | No
 def enter(meter: Meter, process: int, tokens: int, now: float) -> None:
     """Counts a request that was let in."""
     second = int(now)
-    _roll(meter, second)
+    if meter[_NOW] != second:
+        _roll(meter, second)
     at = second % _BUCKETS
     meter[_BY_SECOND + at] += 1
     meter[_REQUESTS] += 1
@@ -131,7 +131,8 @@ def leave(meter: Meter, process: int, counted: int, billed: int, times: tuple[fl
     `times`: when it came, and now.
     """
     came, second = int(times[0]), int(times[1])
-    _roll(meter, second)
+    if meter[_NOW] != second:
+        _roll(meter, second)
     if second - came >= _BUCKETS:  # it has left the window
         counted = 0
     meter[_TOKENS_BY_SECOND + came % _BUCKETS] -= counted
@@ -151,28 +152,37 @@ def idle(meter: Meter, now: float) -> bool:
     return not any(used)
 
 
-def standings(meters: Sequence[tuple[Quota, Meter]], now: float) -> dict[str, Standing]:
-    """By `requests` and `tokens`, where they are limited; of several quotas, the one with the least left."""
-    requests: list[tuple[int, int, Meter]] = []  # left, limit
-    tokens: list[tuple[int, int, Meter]] = []
+def standings(meters: Sequence[tuple[Quota, Meter]], now: float) -> list[Standing]:
+    """For `requests` and `tokens`, where they are limited; of several quotas, the one with the least left."""
+    second = int(now)
+    found: list[Standing] = []
     for (limit, _), meter in meters:
-        _roll(meter, int(now))
-        if (most := limit.requests_per_minute) is not None:
-            requests.append((most - meter[_REQUESTS], most, meter))
-        if (most := limit.tokens_per_minute) is not None:
-            tokens.append((most - meter[_TOKENS], most, meter))
-    found = {}
-    for kind, known, start in (("requests", requests, _BY_SECOND), ("tokens", tokens, _TOKENS_BY_SECOND)):
-        if known:
-            left, most, meter = min(known, key=_LEFT) if len(known) > 1 else known[0]
-            found[kind] = Standing(most, max(0, left), _reset(meter, start, now) if left < most else 0)
+        if meter[_NOW] != second:
+            _roll(meter, second)
+        for kind, most, sum_at, start in (
+            ("requests", limit.requests_per_minute, _REQUESTS, _BY_SECOND),
+            ("tokens", limit.tokens_per_minute, _TOKENS, _TOKENS_BY_SECOND),
+        ):
+            if most is None:
+                continue
+            left = most - meter[sum_at]
+            at = next((at for at, each in enumerate(found) if each[0] == kind), -1)
+            if at >= 0 and found[at][2] <= max(0, left):
+                continue
+            reset = 0 if left >= most else _reset(meter, start, now)
+            standing = Standing(kind, most, max(0, left), reset)
+            if at < 0:
+                found.append(standing)
+            else:
+                found[at] = standing
     return found
 
 
-def clock(seconds: int) -> str:
+def clock(seconds: int) -> bytes:
     """As OpenAI writes the time until a reset: `6m0s`, `1s`."""
-    minutes, rest = divmod(seconds, 60)
-    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+    if seconds < SECONDS:
+        return b"%ds" % seconds
+    return b"%dm%ds" % divmod(seconds, SECONDS)
 
 
 def _roll(meter: Meter, second: int) -> None:

@@ -22,6 +22,9 @@ class Client(Protocol):
     async def fail(self, error: GatewayError, headers: list[Header]) -> None:
         """Answers with the error in the client's dialect; inside a stream that has begun, as its last event."""
 
+    def cut(self) -> None:
+        """Breaks off an answer that has no way to say that it is not whole: the client sees its connection end."""
+
 
 class Recording:
     """Implements `Client`: passes everything on, and gathers what the client gets where its route keeps that."""
@@ -41,6 +44,9 @@ class Recording:
 
     async def fail(self, error: GatewayError, headers: list[Header]) -> None:
         await self._client.fail(error, headers)
+
+    def cut(self) -> None:
+        self._client.cut()
 
 
 async def relay(flight: Flight, client: Client, refusal: Refusal) -> None:

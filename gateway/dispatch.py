@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from gateway.admission import Admission
+from gateway.binary import BinaryExchange
 from gateway.caching import Answers
 from gateway.charging import FREE, Charge, Charging, Refused
 from gateway.client import Client
@@ -19,7 +20,7 @@ from gateway.core.hedging import HEDGE, Hedging, hedging
 from gateway.core.resume import Partial, resumed
 from gateway.core.routing import Plan, Target
 from gateway.core.traces import Sampling
-from gateway.exchange import Exchange, Race, Surroundings
+from gateway.exchange import Exchange, Surroundings
 from gateway.flight import Flight
 from gateway.health import Watch
 from gateway.loads import Loads
@@ -27,6 +28,7 @@ from gateway.outputs import Outputs
 from gateway.owners import Owners
 from gateway.pace import Pace
 from gateway.providers.base import Provider
+from gateway.race import Race
 from gateway.rates import Rates
 from gateway.sessions import Sessions
 from gateway.spending import Spending
@@ -112,7 +114,9 @@ class Dispatcher:
         """Talks to the upstream, and tells everybody who counts."""
         name = target.model.name
         provider = self._providers[target.replica.provider or target.model.provider]
-        exchange = Exchange(flight, step, Surroundings(provider, json=self._json, **given._asdict()))
+        assert flight.call is not None
+        kind = BinaryExchange if flight.call.form.binary else Exchange
+        exchange = kind(flight, step, Surroundings(provider, json=self._json, **given._asdict()))
         self._count(target, 1)
         self._emit(RequestStarted(name))
         try:

@@ -245,7 +245,9 @@ class Engine:
         committed = flight.status != 0
         flight.status = flight.status or error.status
         sending = time.monotonic()
-        if flight.error_told:
+        if committed and flight.binary:
+            client.cut()
+        elif flight.error_told:
             await client.send(b"", more=False)
         else:
             await client.fail(error, [] if committed else flight.headers())

@@ -19,6 +19,7 @@ from gateway.core.attempts import Continue, Past, Try
 from gateway.core.call import Endpoint, Json
 from gateway.core.failures import Kind, describe, judge_answer, retry_after
 from gateway.core.hedging import HEDGE
+from gateway.core.pieces import assumed, unanswered
 from gateway.core.pricing import cost, dollars
 from gateway.core.resume import KEPT, ContinuingTap, Partial, may_resume, read_partial, resumed
 from gateway.core.routing import Target
@@ -31,6 +32,7 @@ from gateway.flight import AttemptEnd, Flight, Header, Refusal
 from gateway.observed import Observed
 from gateway.patience import Patience
 from gateway.providers.base import REFUSAL_LIMIT, REFUSAL_SECONDS, Attempt, Provider, Upstream
+from gateway.race import Race
 from gateway.views import read_error
 
 ANSWER_LIMIT = 64 * 1024 * 1024  # bytes of one whole answer; 2,048 embeddings of 3,072 numbers are about 60 MB of JSON
@@ -40,23 +42,6 @@ MARGIN = 0.05  # seconds before its limit that a finished answer stops waiting f
 LINGER = 0.1  # seconds to wait for the end of a body whose [DONE] has come, so that its connection can be used again
 _NEEDS_A_REASON = frozenset({400, 413, 422})  # statuses that mean different things
 _ANSWERS = frozenset({"ok", "relayed", "cancelled"})  # ends of attempts that no other followed
-
-
-class Race:
-    """Attempts that run side by side: the first to have something for the client wins, and only it may speak."""
-
-    def __init__(self) -> None:
-        self.decided = asyncio.Event()
-        self.first_over = asyncio.Event()  # the first attempt has ended
-        self.winner: Exchange | None = None
-
-    def claim(self, exchange: Exchange) -> None:
-        """Raises CancelledError where another attempt has won."""
-        if self.winner is None:
-            self.winner = exchange
-            self.decided.set()
-        elif self.winner is not exchange:
-            raise asyncio.CancelledError
 
 
 class Surroundings(NamedTuple):
@@ -91,6 +76,8 @@ class Exchange:
         self._charge = given.charge
         self.cost_nano: int | None = None  # what it has cost, once it has ended
         self.seen = Observed(given.began, os.urandom(8).hex() if flight.span is not None else "")
+        if self.call.form.sold:
+            self.seen.assumed = unanswered(self.call, self.target.price)
         self._traced = flight.span is not None and flight.span.sampled
         self.started = time.monotonic()
         self.committed = given.partial is not None  # content from this very call has reached the client
@@ -145,7 +132,7 @@ class Exchange:
                     return await self._refused(upstream)
                 if streamed and "text/event-stream" in upstream.headers.get("content-type", "").lower():
                     return await self._stream(upstream, timer)
-                return await self._whole(upstream)
+                return await self._whole(upstream, timer)
         finally:
             if upstream is not None:
                 upstream.close()
@@ -181,13 +168,15 @@ class Exchange:
                 raise UpstreamFailure(Kind.MALFORMED, f"{upstream.status} without its reason") from lost
             return b""
 
-    async def _whole(self, upstream: Upstream) -> Past | None:
+    async def _whole(self, upstream: Upstream, timer: asyncio.Timeout) -> Past | None:  # noqa: ARG002  # others use it
         body = await upstream.read(ANSWER_LIMIT)
         self._book()
         seen = self.provider.read_answer(self.call, body)
         if seen is not None:
             self.seen.reported = read_usage(seen.usage) if seen.usage else None
             self.seen.text_bytes, self.seen.reasoning_bytes = seen.text_bytes, seen.reasoning_bytes
+            if self.call.form.sold and seen.useful:
+                self.seen.assumed = assumed(self.call, self.target.price, seen.text_bytes, seen.choices)
             if self._traced:
                 self.seen.describe(body, seen.finish, self.json)
         useful = seen is not None and seen.useful
@@ -317,7 +306,7 @@ class Exchange:
             self._race.claim(self)
         self.flight.cap, self.flight.answering, self.flight.dropped = self._charge.cap, self.target, self.seen.dropped
 
-    async def _commit(self) -> None:
+    async def _commit(self, content_headers: list[Header] = EVENT_STREAM) -> None:
         self._claim()
         self._book()
         self.committed = True
@@ -325,7 +314,7 @@ class Exchange:
         self.flight.first_token = self._booked - self.flight.start
         self.flight.status = 200
         headers = self.flight.headers(attempting=self.target, upstream_request_id=self.seen.upstream_request_id)
-        await self.client.start(200, headers + EVENT_STREAM)
+        await self.client.start(200, headers + content_headers)
 
     def _read_chunk(self, data: bytes) -> Seen | None:
         return self.provider.read_chunk(self.call, data)
@@ -363,6 +352,8 @@ class Exchange:
         if tap.usage:
             self.seen.reported = read_usage(tap.usage)
         self.seen.text_bytes, self.seen.reasoning_bytes = tap.text_bytes, tap.reasoning_bytes
+        if self.call.form.sold and tap.useful:
+            self.seen.assumed = assumed(self.call, self.target.price, tap.text_bytes)
         if self._traced:
             self.seen.describe(tap.first, tap.finish, self.json)
         if not self._lost():  # what a loser saw never reached the client

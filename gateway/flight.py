@@ -104,6 +104,7 @@ class Flight:
         self.assembly: Assembly | None = None  # of the answer, where its route keeps that
         self.admitted: float | None = None  # when it had its place, and when its plan was made
         self.decided: float | None = None
+        self.binary = False  # bytes of an answer are out that cannot hold an error
         self.error_told = False  # the stream's last event was the upstream's own error
 
     def trace(self, sampling: Sampling) -> None:

@@ -25,6 +25,7 @@ class Observed:
 
     __slots__ = (
         "asked",
+        "assumed",
         "dropped",
         "finish",
         "opened_at",
@@ -45,6 +46,7 @@ class Observed:
         self.opened_at: float | None = None
         self.reported: Usage | None = None
         self.dropped = ""  # members that did not reach the model, as whoever left them out says
+        self.assumed: Usage | None = None  # where nothing is reported, of what is sold by the piece
         self.text_bytes = 0
         self.reasoning_bytes = 0
         self.upstream_request_id = ""
@@ -77,6 +79,8 @@ class Observed:
         """The reported usage, else an estimate marked as such."""
         if self.reported is not None:
             return self.reported
+        if self.assumed is not None:
+            return self.assumed
         return Usage(
             input=estimated_input,
             output=estimate_tokens(self.text_bytes),

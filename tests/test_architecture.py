@@ -24,6 +24,7 @@ LAYERS = (
     ("runtime",),
     ("engine",),
     ("dispatch",),
+    ("binary",),
     ("exchange",),
     ("caching", "charging", "operations", "owners"),
     (
@@ -37,6 +38,7 @@ LAYERS = (
         "outputs",
         "client",
         "patience",
+        "race",
         "keyring",
         "webhooks",
     ),
@@ -52,7 +54,7 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ENGINE = (
     *("engine", "dispatch", "charging", "exchange", "flight", "pace", "sessions", "admission", "spending", "rates"),
-    *("outputs", "client", "patience", "loads", "observed", "caching", "owners"),
+    *("outputs", "client", "patience", "loads", "observed", "caching", "owners", "race", "binary"),
 )
 SEAMS = {
     "gateway.providers.base",

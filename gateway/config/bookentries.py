@@ -48,14 +48,18 @@ OFF_PEAK = "off-peak"
 
 
 def sheet_of(entry: Mapping[str, Any]) -> Sheet | None:
-    """None where the book has no price. 0 for everything is none: nobody's paid API is free."""
+    """None where the book has no price. 0 for everything is none: nobody's paid API is free, but OpenAI's moderations.
+
+    Those are by its own word: platform.openai.com/docs/guides/moderation.
+    """
     bands = [band for band in entry.get("tiered_pricing", ()) if isinstance(band.get("range"), list)]
     rates = _rates(entry if "input_cost_per_token" in entry or not bands else bands[0], "")
     if entry.get("mode") == "embedding":
         rates.setdefault("output", 0)
     tokens = "input" in rates and not _OUTPUTS.isdisjoint(rates)
     rates = (rates if tokens else {}) | _pieces(entry)
-    if not any(rates.values()) or not (tokens or Sheet(rates).whole):
+    free = entry.get("mode") == "moderation" and entry.get("litellm_provider") == "openai"
+    if not (any(rates.values()) or free) or not (tokens or Sheet(rates).whole):
         return None
     above = [int(match[1]) for field in entry if (match := _ABOVE.fullmatch(field))]
     found = [Band(int(band["range"][0]), _rates(band, "")) for band in bands[1:]]
@@ -98,6 +102,8 @@ def _pieces(entry: Mapping[str, Any]) -> dict[str, int]:
         found["characters"] = _nano(entry.get("input_cost_per_character"))
     if mode in _PICTURES:
         found["images"] = _nano(entry.get("output_cost_per_image")) or _nano(entry.get("input_cost_per_image"))
+    if mode == "rerank":
+        found["searches"] = _nano(entry.get("input_cost_per_query"))
     searches = entry.get("search_context_cost_per_query")
     if isinstance(searches, dict) and entry.get("litellm_provider") == "anthropic":  # others' answers count none
         found["searches"] = _nano(searches.get("search_context_size_medium"))

@@ -58,7 +58,9 @@ class Rates(Shape):
     per_image: f.Usd | None = Field(default=None, description="USD for each image made.")
     per_second: f.Usd | None = Field(default=None, description="USD for each second of sound, heard or spoken.")
     per_character: f.Usd | None = Field(default=None, description="USD for each character spoken.")
-    per_search: f.Usd | None = Field(default=None, description="USD for each search that the provider reports.")
+    per_search: f.Usd | None = Field(
+        default=None, description="USD for each search that the provider reports, or each unit of ranking."
+    )
 
 
 class TierPrice(Rates):

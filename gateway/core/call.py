@@ -110,7 +110,7 @@ class Call:
         self._has: frozenset[str] | None = None
         self._messages: list[dict[str, Any]] | None = None
         self._made: dict[object, Any] | None = None
-        self.model = _model(fields)
+        self.model = _model(fields, self.form.model)
         self.stream = self.wants_usage = False
         self.max_output = self.longest = None
         self.n = self.choices = 1
@@ -118,7 +118,7 @@ class Call:
             self._messages = _messages(fields)
         else:
             _require(fields, self.form.content)
-        if self.form.caps:
+        if self.form.caps or self.form.sold:
             self._read_generation(fields)
         metadata = fields.object("metadata") if "metadata" in fields.members else b""
         self.hints = read_hints(headers, metadata, json)
@@ -126,7 +126,8 @@ class Call:
     def _read_generation(self, fields: Fields) -> None:
         if "tools" in fields.members:
             fields.array("tools")
-        self.stream = fields.flag("stream")
+        name, wanted = self.form.streams
+        self.stream = fields.flag(name) if wanted is True else fields.value(name) == wanted
         self.wants_usage = self.stream and not self.form.asks_usage
         if self.form.asks_usage and "stream_options" in fields.members:
             options = fields.object("stream_options")
@@ -206,6 +207,11 @@ class Call:
     def items(self) -> int:
         """Prompts or inputs, each of which is answered."""
         return self._read_content().items
+
+    @property
+    def names_model(self) -> bool:
+        """Whether the body does; at few endpoints it need not."""
+        return "model" in self._fields.members
 
     def holds(self, names: frozenset[str]) -> frozenset[str]:
         """Which of these members it has at the top."""
@@ -293,7 +299,7 @@ def outgoing_body(call: Call, *, model: str, set: Mapping[str, Any], drop: froze
     if call.stream and call.form.asks_usage:
         asks = ask_usage and "stream_options" not in drop
         edits["stream_options"] = call.merged("stream_options", _ASK_USAGE) if asks else None
-    if model != call.model:
+    if model != call.model or not call.names_model:
         edits["model"] = call.encode(model)
     else:
         edits.pop("model", None)
@@ -314,8 +320,10 @@ def _merged(source: bytes, ours: object, json: Json) -> bytes:
     return splice.apply(source, json, members, edits)
 
 
-def _model(fields: Fields) -> str:
+def _model(fields: Fields, default: str) -> str:
     source = fields.source("model")
+    if default and not source:
+        return default
     model = fields.value("model") if source.startswith(b'"') else None
     # Printable, because the name is repeated in errors, logs and rows; this also keeps out lone surrogates.
     if not isinstance(model, str) or not 0 < len(model) <= MAX_MODEL_NAME or not model.isprintable():

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from gateway.core.call import Call
+from gateway.core.pieces import PIECES, more_rates, repeated_input
 from gateway.core.pricing import Price, cost
 from gateway.core.rules import Target
 from gateway.core.stored import stored
@@ -49,6 +50,7 @@ _SOUND = frozenset({"audio", "modalities"})
 # Service tiers of OpenAI, Anthropic and Groq that cost no more than the usual price, whether or not theirs is known.
 _USUAL = frozenset({"default", "standard", "standard_only", "on_demand", "flex", "batch"})
 _UPSTREAM_DECIDES = frozenset({"", "auto"})  # as its account is set up: platform.openai.com/docs/api-reference/chat
+_SHORT = "insufficient_quota"
 _OWN_TOOLS = frozenset({"function", "custom"})  # tools that the client runs; others are the provider's, and billed
 
 
@@ -67,9 +69,13 @@ class Unbounded(NamedTuple):
 def ceiling(call: Call, target: Target, left: int, p99: int | None, *, clamp: bool) -> Ceiling | Unbounded:
     """`left`: nano-USD in the tightest budget it touches; `p99`: the route's output tokens, None while unknown."""
     price, extra = target.price, target.model.max_extra_nano
+    if price is not None and _free(price):
+        return Ceiling(extra or 0)
     if price is not None and extra is None and not price.unmetered and (what := _unbounded(call, target)):
         how = f"give {target.model.name} `max_extra_usd` in routes.yaml"
-        return Unbounded(f"{what} may cost more than can be told beforehand; {how}", "insufficient_quota")
+        return Unbounded(f"{what} may cost more than can be told beforehand; {how}", _SHORT)
+    if price is not None and call.form.sold:
+        return _of_pieces(call, target, price, extra)
     return ceiling_at(input_bound(call, target) if price is not None else 0, call, target, left, p99, clamp=clamp)
 
 
@@ -91,10 +97,48 @@ def ceiling_at(
     return Ceiling(_most(price, rates, read, cap * made) + (extra or 0), cap)
 
 
+def _of_pieces(call: Call, target: Target, price: Price, extra: int | None) -> Ceiling | Unbounded:
+    """Of what is sold by the piece, by the token, or by either: whichever of the two is more."""
+    piece, model = PIECES[call.form.sold], target.model
+    if price.rates is None:  # by the hour of a machine, or unmetered
+        return Ceiling(_most(price, (0, 0), input_bound(call, target), 0) + (extra or 0))
+    read = input_bound(call, target)
+    into, out = _possible(price, call, target, read)
+    each = _dearest(price, piece.rate)
+    ranks = call.form.sold == "searches"
+    if not (each or out or (ranks and into)):
+        how = f"give {model.name} `price: {{{piece.price}}}` in routes.yaml"
+        return Unbounded(f"no known price for {piece.word}; {how}", "unpriced_model")
+    most = piece.most(call)
+    longest = 0 if ranks or not out else model.max_output_tokens
+    # A price for tokens as well means that the bill may be in tokens, whatever the pieces would be.
+    if extra is None and ((most is None and not out) or longest is None):
+        how = f"give {model.name} `max_extra_usd`" + (" or `max_output_tokens`" if longest is None else "")
+        return Unbounded(f"{piece.word} may cost more than can be told beforehand; {how} in routes.yaml", _SHORT)
+    by_token = -(-(read * into + (longest or 0) * _choices(call, target) * out) // 1_000_000)
+    by_piece = -(-(most or 0) * each // 1_000_000)
+    return Ceiling((by_token + by_piece if ranks else max(by_token, by_piece)) + (extra or 0))
+
+
+def _dearest(price: Price, piece: str) -> int:
+    """The highest rate for a piece at any hour."""
+    found = [more_rates(each) for each in (price, *price.others, *price.services.values())]
+    return max([getattr(rates, piece) for rates in found if rates is not None], default=0)
+
+
+def _free(price: Price) -> bool:
+    """Whether nothing of it ever costs anything, however much of it there is."""
+    if price.rates is None or price.timed or price.tiers or price.services:
+        return False
+    return not any(price.rates[:5]) and not any(price.rates.more or ())
+
+
 def input_bound(call: Call, target: Target) -> int:
     """Tokens of input at most."""
     body, window = call.body, target.model.context_window
-    bound = _longest(body) + TEMPLATE_TOKENS
+    if window is not None:
+        window *= call.items  # each has it for itself
+    bound = _longest(body) + TEMPLATE_TOKENS * call.items + repeated_input(call)
     if tools := "tools" in call.has:
         bound += TOOL_TOKENS + len(call.source("tools")) + len(call.source("functions"))
     if not body.isascii() and (tools or any(sign in body for sign in _TOOL_CALLS)):
@@ -224,12 +268,17 @@ def _outside(call: Call, target: Target) -> str:
             return "`prompt`, a template that the provider keeps,"
         if target.model.context_window is None:
             return f"`{kept[0]}` on a model without a known context window"
-    if call.attachments:
+    if call.attachments and _reads(target.price):
         if call.remote:
             return "an image or file that is only an address"
         if target.model.context_window is None:
             return "an image, sound or file on a model without a known context window"
     return ""
+
+
+def _reads(price: Price | None) -> bool:
+    """Whether input costs anything by the token."""
+    return price is None or price.rates is None or any(price.rates[:3]) or any((price.rates.more or ())[:5])
 
 
 def _is_hosted(tool: object) -> bool:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.core.content import Content, read_input, read_items, read_messages, with_system
+from gateway.core.inputs import read_edit, read_moderation, read_ranking, read_sound, read_text
 
 if TYPE_CHECKING:  # `fields` needs nothing of this module, but `call`, which it names, does
     from gateway.core.fields import Fields
@@ -24,6 +25,13 @@ class Endpoint(StrEnum):
     EMBEDDINGS = "/embeddings"
     MESSAGES = "/messages"  # Anthropic's API: docs.anthropic.com/en/api/messages
     RESPONSES = "/responses"  # platform.openai.com/docs/api-reference/responses
+    MODERATIONS = "/moderations"
+    RERANK = "/rerank"  # Cohere's, as Jina, vLLM and others have it: docs.cohere.com/reference/rerank
+    IMAGES = "/images/generations"
+    IMAGE_EDITS = "/images/edits"
+    SPEECH = "/audio/speech"
+    TRANSCRIPTIONS = "/audio/transcriptions"
+    TRANSLATIONS = "/audio/translations"
 
 
 class Form(NamedTuple):
@@ -40,6 +48,12 @@ class Form(NamedTuple):
     asks_usage: bool = False  # a stream brings usage only where `stream_options.include_usage` asks for it
     kept: tuple[str, ...] = ()  # members that refer to what one provider keeps
     refused: Mapping[str, str] = {}  # flags that nobody may set, and why
+    streams: tuple[str, object] = ("stream", True)  # the member that asks for events, and its value
+    model: str = ""  # that is meant where the request names none
+    sold: str = ""  # what is sold instead of tokens, or beside them: a row in `pieces.PIECES`
+    binary: bool = False  # an answer that is not made of events is bytes, which pass as they come
+    multipart: bool = False  # the request may be a form with files
+    speaks_text: bool = False  # some `response_format` are no JSON
 
 
 def _messages(fields: Fields, messages: Any) -> Content:  # noqa: ANN401 - JSON can be anything
@@ -86,4 +100,12 @@ FORMS: Mapping[Endpoint, Form] = {
         kept=("previous_response_id", "conversation", "prompt"),
         refused={"background": "is not served here: what it costs is known only after the answer, which nobody awaits"},
     ),
+    # platform.openai.com/docs/api-reference/moderations/create says which model is meant by default.
+    Endpoint.MODERATIONS: Form("input", read_moderation, model="omni-moderation-latest"),
+    Endpoint.RERANK: Form("documents", read_ranking, sold="searches"),
+    Endpoint.IMAGES: Form("prompt", read_text, choices=True, sold="images"),
+    Endpoint.IMAGE_EDITS: Form("prompt", read_edit, choices=True, sold="images", multipart=True),
+    Endpoint.SPEECH: Form("input", read_text, streams=("stream_format", "sse"), sold="speech", binary=True),
+    Endpoint.TRANSCRIPTIONS: Form("file", read_sound, sold="sound", multipart=True, speaks_text=True),
+    Endpoint.TRANSLATIONS: Form("file", read_sound, sold="sound", multipart=True, speaks_text=True),
 }

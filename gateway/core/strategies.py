@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 
 from gateway.core.call import Call
+from gateway.core.pieces import assumed
 from gateway.core.pricing import cost, dollars
 from gateway.core.rules import Candidate, Model, Signals, Target
 from gateway.core.usage import More, Usage
@@ -34,6 +35,8 @@ def highest_cost(target: Target, call: Call) -> int | None:
 
 def _usage(target: Target, call: Call, output: int) -> Usage:
     """`output`: tokens of one answer. In the service tier that is asked for."""
+    if (pieces := assumed(call, target.price)) is not None:
+        return pieces
     usage = Usage(input=call.estimated_input, output=output * call.n)
     if target.price is None or not target.price.services:
         return usage

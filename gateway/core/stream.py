@@ -120,7 +120,7 @@ class StreamTap:
         return raw if seen.usage is None else self._take_usage(event, hide=seen.usage_only)
 
     def _finish(self, seen: Seen) -> None:
-        self._finished.update(seen.finished)
+        self._finished.update(len(self._finished) if index < 0 else index for index in seen.finished)
         if len(self._finished) >= self._choices or finish_is_broken(seen.finish):
             self.finish = seen.finish
             self.over = True

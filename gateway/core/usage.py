@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 _ABSURD = 1_000_000_000
 
 _BYTES_PER_TOKEN = 4
+_LONGEST_SOUND = 1_000_000  # seconds
 
 
 class More(NamedTuple):
@@ -31,7 +32,7 @@ class More(NamedTuple):
     images: int = 0  # made
     milliseconds: int = 0  # of sound, heard or spoken
     characters: int = 0  # spoken
-    searches: int = 0  # on the web, by the provider
+    searches: int = 0  # on the web, by the provider; or its units of ranking
 
 
 class Usage(NamedTuple):
@@ -61,7 +62,8 @@ def read_usage(reported: Mapping[str, Any]) -> Usage | None:
     """Normalises a provider's usage object; None where it holds no count at all (an explicit zero is a count).
 
     Knows the names of OpenAI (chat, completions, embeddings, responses), DeepSeek, Moonshot, Anthropic, Gemini's
-    OpenAI endpoint and llama.cpp. Sources stand beside each rule.
+    OpenAI endpoint and llama.cpp; of what is sold by the piece, OpenAI's seconds of sound and Cohere's search units.
+    Sources stand beside each rule.
     """
     # OpenAI: chat says prompt/completion, responses and Anthropic say input/output
     # (platform.openai.com/docs/api-reference, "usage"; docs.anthropic.com/en/api/messages, "usage").
@@ -69,13 +71,14 @@ def read_usage(reported: Mapping[str, Any]) -> Usage | None:
     completion = _first(reported, "completion_tokens", "output_tokens")
     total = _first(reported, "total_tokens")
     if prompt is None and completion is None and total is None:
-        return None
+        pieces = _pieces(reported)
+        return None if pieces is None else Usage(more=pieces)
     output = completion or 0
     if prompt is None:
         # Some embedding servers report the total alone.
         prompt = max((total or 0) - output, 0)
 
-    into = _details(reported, "prompt_tokens_details", "input_tokens_details")
+    into = _details(reported, "prompt_tokens_details", "input_tokens_details", "input_token_details")
     out = _details(reported, "completion_tokens_details", "output_tokens_details")
     cached, written = _cache_counts(reported, into)
     if _excludes_cache(reported):
@@ -90,6 +93,14 @@ def read_usage(reported: Mapping[str, Any]) -> Usage | None:
     usage = Usage(prompt - cached - written, cached, written, output - inside, inside + outside)
     more = _more(reported, into, out, usage)
     return usage if more is None else usage._replace(more=more)
+
+
+def _pieces(reported: Mapping[str, Any]) -> More | None:
+    # Whisper: platform.openai.com/docs/api-reference/audio/json-object. Cohere: docs.cohere.com/reference/rerank.
+    seconds, units = reported.get("seconds"), _first(reported, "search_units")
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds <= _LONGEST_SOUND:
+        return More(milliseconds=round(seconds * 1000))
+    return None if units is None else More(searches=units)
 
 
 def text_bytes(text: str) -> int:

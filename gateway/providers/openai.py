@@ -15,7 +15,7 @@ from gateway.errors import UpstreamFailure
 from gateway.providers.base import REFUSAL_LIMIT, REFUSAL_SECONDS, Attempt, Upstream
 from gateway.providers.http import HttpClient
 from gateway.providers.translated import open_translated
-from gateway.views import VIEWS
+from gateway.views import VIEWS, read_answer
 
 CONNECT_SECONDS = 10.0  # where a target names no limit
 MAX_IDLE = 256  # connections kept
@@ -98,7 +98,7 @@ class OpenAIProvider:
         return again
 
     def read_answer(self, call: Call, body: bytes) -> Seen | None:
-        return VIEWS[call.endpoint].answer(body)
+        return read_answer(call, body)
 
     def read_chunk(self, call: Call, data: bytes) -> Seen | None:
         return VIEWS[call.endpoint].chunk(data)

@@ -44,7 +44,7 @@ class PublicApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = connection_of(scope)
-        client = AsgiClient(send, connection.flow)
+        client = AsgiClient(send, connection.flow, connection.abort)
         runtime = self._gateway.enter()
         try:
             await self._serve(runtime, scope, receive, client)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from starlette.types import Send
 from uvicorn.protocols.http.flow_control import FlowControl
 
@@ -15,12 +17,13 @@ PIECE = 64 * 1024  # bytes of a stream that are handed over at once
 class AsgiClient:
     """Implements `gateway.exchange.Client`."""
 
-    __slots__ = ("_flow", "_last", "_send", "errors", "finished", "in_pieces", "started")
+    __slots__ = ("_abort", "_flow", "_last", "_send", "errors", "finished", "in_pieces", "started")
 
-    def __init__(self, send: Send, flow: FlowControl) -> None:
-        """`flow`: of the connection that `send` writes to."""
+    def __init__(self, send: Send, flow: FlowControl, abort: Callable[[], None]) -> None:
+        """`flow`: of the connection that `send` writes to; `abort` drops it."""
         self._send = send
         self._flow = flow
+        self._abort = abort
         self.errors = OPENAI  # of the endpoint, once that is known
         self.started = False
         self.finished = False
@@ -50,6 +53,10 @@ class AsgiClient:
             if self._flow.write_paused:
                 await self._flow.drain()
         self.in_pieces = False
+
+    def cut(self) -> None:
+        self.finished = True
+        self._abort()
 
     async def fail(self, error: GatewayError, headers: list[Header]) -> None:
         if self.started:

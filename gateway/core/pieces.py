@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.core.call import Call
 from gateway.core.inputs import document_sizes
@@ -23,9 +23,6 @@ TOKENS_MADE, TOKENS_HEARD = 20, 10
 DOCUMENTS_A_UNIT = 100  # docs.cohere.com/docs/how-does-cohere-pricing-work: a query with up to so many documents
 TOKENS_A_CHUNK = 500  # the same: a longer document, the query's length counted with it, is several
 _STAMP = re.compile(rb"-->[ \t]*+(?:([0-9]{1,4}):)?([0-9]{1,2}):([0-9]{2})[,.]([0-9]{3})")  # SubRip and WebVTT
-
-
-_NOTHING = More()
 
 
 class Piece(NamedTuple):
@@ -55,7 +52,8 @@ def assumed(call: Call, price: Price | None, size: int = 0, made: int = 0) -> Us
     if piece is None:
         return None
     count = made if made and not piece.asked else piece.number(call, size)
-    more = _NOTHING._replace(**{piece.rate: count})
+    counted: dict[str, Any] = {piece.rate: count}
+    more = More(**counted)
     rates = more_rates(price)
     if price is None or price.rates is None or (rates is not None and getattr(rates, piece.rate)):
         return Usage(more=more, estimated=not piece.exact)

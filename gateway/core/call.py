@@ -209,6 +209,11 @@ class Call:
         return self._read_content().items
 
     @property
+    def characters(self) -> int:
+        """Of the text that is to be spoken: Unicode code points."""
+        return len(self.last_message)
+
+    @property
     def names_model(self) -> bool:
         """Whether the body does; at few endpoints it need not."""
         return "model" in self._fields.members

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from gateway.core.call import Call
-from gateway.core.pieces import PIECES, more_rates, repeated_input
+from gateway.core.pieces import more_rates, piece_of, repeated_input
 from gateway.core.pricing import Price, cost
 from gateway.core.rules import Target
 from gateway.core.stored import stored
@@ -99,8 +99,8 @@ def ceiling_at(
 
 def _of_pieces(call: Call, target: Target, price: Price, extra: int | None) -> Ceiling | Unbounded:
     """Of what is sold by the piece, by the token, or by either: whichever of the two is more."""
-    piece, model = PIECES[call.form.sold], target.model
-    if price.rates is None:  # by the hour of a machine, or unmetered
+    piece, model = piece_of(call, price), target.model
+    if price.rates is None or piece is None:  # by the hour of a machine, or unmetered
         return Ceiling(_most(price, (0, 0), input_bound(call, target), 0) + (extra or 0))
     read = input_bound(call, target)
     into, out = _possible(price, call, target, read)

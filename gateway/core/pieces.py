@@ -39,8 +39,16 @@ class Piece(NamedTuple):
 
 def unanswered(call: Call, price: Price | None) -> Usage | None:
     """What is charged where no answer came, but the request was read; None: its tokens, as anywhere."""
-    piece = PIECES.get(call.form.sold)
+    piece = piece_of(call, price)
     return assumed(call, price) if piece is not None and piece.asked else None
+
+
+def piece_of(call: Call, price: Price | None) -> Piece | None:
+    """What the call's answer is sold by; speech by the second where the price is for that alone."""
+    rates = more_rates(price)
+    if call.form.sold == "speech" and rates is not None and rates.milliseconds and not rates.characters:
+        return SPOKEN
+    return PIECES.get(call.form.sold)
 
 
 def assumed(call: Call, price: Price | None, size: int = 0, made: int = 0) -> Usage | None:
@@ -48,7 +56,7 @@ def assumed(call: Call, price: Price | None, size: int = 0, made: int = 0) -> Us
 
     `size`: bytes of text in the answer; `made`: pictures.
     """
-    piece = PIECES.get(call.form.sold)
+    piece = piece_of(call, price)
     if piece is None:
         return None
     count = made if made and not piece.asked else piece.number(call, size)
@@ -58,8 +66,6 @@ def assumed(call: Call, price: Price | None, size: int = 0, made: int = 0) -> Us
     if price is None or price.rates is None or (rates is not None and getattr(rates, piece.rate)):
         return Usage(more=more, estimated=not piece.exact)
     if call.form.sold == "speech":
-        if rates is not None and rates.milliseconds:
-            return Usage(more=More(milliseconds=-(-count * 1000 // LETTERS_A_SECOND)), estimated=True)
         spoken = -(-count * TOKENS_MADE // LETTERS_A_SECOND)
         return Usage(call.estimated_input, output=spoken, estimated=True, more=More(audio_output=spoken))
     if call.form.sold == "sound":
@@ -93,7 +99,11 @@ def _images(call: Call, _: int = 0) -> int:
 
 
 def _characters(call: Call, _: int = 0) -> int:
-    return len(call.last_message)
+    return call.characters
+
+
+def _spoken(call: Call, _: int = 0) -> int:
+    return -(-call.characters * 1000 // LETTERS_A_SECOND)
 
 
 def _heard(_: Call, size: int) -> int:
@@ -113,6 +123,7 @@ def _nobody_can_tell(_: Call) -> None:
     """A file's length says nothing: Opus writes silence with some 50 bytes a second."""
 
 
+SPOKEN = Piece("milliseconds", _spoken, False, _nobody_can_tell, "speech", "per_character: ...")
 PIECES: Mapping[str, Piece] = {
     "images": Piece("images", _images, True, _images, "a picture", "per_image: ...", asked=False),
     "speech": Piece("characters", _characters, True, _characters, "speech", "per_character: ..."),

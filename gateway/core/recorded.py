@@ -156,6 +156,13 @@ class RecordedCall(Call):
     def user(self) -> str:
         return self._user
 
+    @property
+    def characters(self) -> int:
+        return self.estimated_input * 4
+
+    def decoded(self, name: str) -> None:  # noqa: ARG002 - no member is kept
+        return None
+
     def source(self, name: str) -> bytes:  # noqa: ARG002 - no member is kept
         return b""
 

@@ -60,35 +60,27 @@ class Case(NamedTuple):
 
 
 MADE = 27 * 20 // 15  # tokens of sound: 20 a second, 15 letters a second
+DRAWN = 10 * 5000 + 40 * 10_000 + 4160 * 40_000  # text and pictures read, and a picture made
+OF_IMAGES = {"image_input": 40, "image_output": 4160}
+DRAW_IN_EVENTS = doc.DRAW._replace(fields={**doc.DRAW.fields, "stream": True, "partial_images": 1})
+SPEAK_IN_EVENTS = doc.SPEAK._replace(fields={**doc.SPEAK.fields, "stream_format": "sse"})
+GUESS = 7 * 5000 + MADE * 30_000
 CASES = {
     "moderation": Case(doc.MODERATE, "free", doc.answer(doc.MODERATION), 0, (5, 0), {}, True),
     "ranking by tokens": Case(doc.RANK, "tokens", doc.answer(doc.JINA), 815 * 5000, (815, 0), {}),
     "ranking by units": Case(doc.RANK, "units", doc.answer(doc.COHERE), 2_000_000, (0, 0), {"searches": 1}),
-    "a picture by tokens": Case(
-        *(doc.DRAW, "tokens", doc.answer(doc.IMAGE), 10 * 5000 + 40 * 10_000 + 4160 * 40_000, (50, 4160)),
-        {"image_input": 40, "image_output": 4160},
-    ),
-    "pictures by the piece": Case(
-        doc.DRAW, "images", doc.answer(doc.PICTURES), 80_000_000, (0, 0), {"images": 2}
-    ),
-    "a picture in events": Case(
-        *(doc.DRAW._replace(fields={**doc.DRAW.fields, "stream": True, "partial_images": 1}), "tokens"),
-        *(doc.events(*doc.DRAWING), 10 * 5000 + 40 * 10_000 + 4160 * 40_000, (50, 4160)),
-        {"image_input": 40, "image_output": 4160},
-    ),
+    "a picture by tokens": Case(doc.DRAW, "tokens", doc.answer(doc.IMAGE), DRAWN, (50, 4160), OF_IMAGES),
+    "pictures by the piece": Case(doc.DRAW, "images", doc.answer(doc.PICTURES), 80_000_000, (0, 0), {"images": 2}),
+    "a picture in events": Case(DRAW_IN_EVENTS, "tokens", doc.events(*doc.DRAWING), DRAWN, (50, 4160), OF_IMAGES),
     "speech by letters": Case(doc.SPEAK, "letters", doc.spoken(), 27 * 15_000, (0, 0), {"characters": 27}),
-    "speech by seconds": Case(
-        doc.SPEAK, "seconds", doc.spoken(), 1800 * 100, (0, 0), {"milliseconds": 1800}, True
-    ),
-    "speech by tokens, unreported": Case(
-        doc.SPEAK, "tokens", doc.spoken(), 7 * 5000 + MADE * 30_000, (7, MADE), {"audio_output": MADE}, True
-    ),
+    "speech by seconds": Case(doc.SPEAK, "seconds", doc.spoken(), 180_000, (0, 0), {"milliseconds": 1800}, True),
+    "speech by tokens": Case(doc.SPEAK, "tokens", doc.spoken(), GUESS, (7, MADE), {"audio_output": MADE}, True),
     "speech in events": Case(
-        *(doc.SPEAK._replace(fields={**doc.SPEAK.fields, "stream_format": "sse"}), "tokens"),
-        *(doc.events(*doc.SPEAKING), 14 * 5000 + 101 * 30_000, (14, 101), {"audio_output": 101}),
+        *(SPEAK_IN_EVENTS, "tokens", doc.events(*doc.SPEAKING), 14 * 5000 + 101 * 30_000),
+        tokens=(14, 101),
+        more={"audio_output": 101},
     ),
-}  # fmt: skip
-GOOD = {name: (case.ask, case.model, case.reply) for name, case in CASES.items()}
+}
 WHOLE = ["moderation", "ranking by tokens", "a picture by tokens", "speech by letters"]  # one of each endpoint
 
 
@@ -294,15 +286,14 @@ class TestSpeech:
     def test_what_breaks_off_is_seen_to_break_off(self, gateway: Gateway, upstream: Upstream, end: Step) -> None:
         upstream.script("letters-up", doc.spoken(ending=(0.05, end)))
         with pytest.raises(httpx.RemoteProtocolError):
-            send(gateway, doc.SPEAK, "try-letters", **{"x-request-id": f"broken-{end}"})
-        row = row_of(gateway, f"broken-{end}")
+            send(gateway, doc.SPEAK, "try-letters", **{"x-request-id": f"broken-{end!r}"})
+        row = row_of(gateway, f"broken-{end!r}")
         assert (row["outcome"], row["cost_nano"]) == ("upstream_error", 27 * 15_000), "it read, and spoke, all of it"
         recover(gateway, upstream, CASES["speech by letters"])
 
     def test_events_that_break_off_end_in_an_error(self, gateway: Gateway, upstream: Upstream) -> None:
         upstream.script("tokens-up", doc.events(doc.SPEAKING[0]))
-        ask = doc.SPEAK._replace(fields={**doc.SPEAK.fields, "stream_format": "sse"})
-        answer = send(gateway, ask, "try-tokens")
+        answer = send(gateway, SPEAK_IN_EVENTS, "try-tokens")
         last = json.loads(answer.text.strip().splitlines()[-1].removeprefix("data: "))
         assert last["error"]["type"] == "upstream_error"
 

@@ -100,6 +100,10 @@ class Keeping:
         self._too_long = True  # an error is not kept
         await self._client.fail(error, headers)
 
+    def cut(self) -> None:
+        self._too_long = True
+        self._client.cut()
+
     def kept(self, *, model: str, provider: str, hosting: str, cost_nano: int) -> Kept | None:
         """None where it was too long, or not an answer."""
         if self._too_long:

@@ -50,6 +50,9 @@ class Remembering:
     async def fail(self, error: GatewayError, headers: list[Header]) -> None:
         await self._client.fail(error, headers)
 
+    def cut(self) -> None:
+        self._client.cut()
+
     def _look(self, body: bytes) -> None:
         call, target = self._flight.call, self._flight.answering
         native = call is not None and target is not None and call.form.api in target.model.apis

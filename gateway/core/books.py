@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from gateway.core.budgets import (
@@ -31,7 +32,9 @@ class Books:
         self.budgets: tuple[Budget, ...] = rules.budgets + tuple(
             budget for _, each in sorted(principals.items()) for budget in each.budgets
         )
-        self._settled: dict[Account, tuple[int, float]] = {}  # nano-USD, and when its window ends
+        # Nano-USD, when its window ends, and the next amount at which a threshold is crossed.
+        self._settled: dict[Account, tuple[int, float, float]] = {}
+        self.crossings = 0  # of thresholds so far: while there is no more, the budgets ask for what they asked for
         self._users: dict[tuple[str, str], int] = {}  # by budget and window: scopes told apart
         self._until_pruned = _PRUNED
 
@@ -42,6 +45,7 @@ class Books:
     def copied_from(self, other: Books) -> None:
         """Takes over what is settled in another's accounts, where the budgets are the same."""
         self._settled = dict(other._settled)
+        self.crossings = other.crossings + 1
         self._users = dict(other._users)
 
     def touched(self, matching: Sequence[Budget], call: Call, task: Task, principal: Principal, now: float) -> Touched:
@@ -58,11 +62,7 @@ class Books:
 
     def asked(self, touched: Touched) -> Action:
         """The strictest that the request's own budgets ask for."""
-        for touch in touched.of_request:  # most of the time none has come to its first threshold
-            budget = touch.budget
-            if self._spent(touch.account) * 100 >= budget.at[0].percent * budget.limit_nano:
-                return verdict(touched.of_request, self.balance).action
-        return Action.ALLOW
+        return verdict(touched.of_request, self.balance).action
 
     def standing(self, touched: Touched) -> list[int]:
         """What is left in the request's own accounts, nano-USD."""
@@ -70,16 +70,24 @@ class Books:
 
     def left(self, touches: Sequence[Touch]) -> tuple[int, Touch]:
         """Nano-USD in the tightest of the budgets, and which it is."""
-        return min(
-            ((touch.budget.limit_nano - self._spent(touch.account), touch) for touch in touches),
-            key=lambda pair: pair[0],
-        )
+        tightest = touches[0]
+        least = tightest.budget.limit_nano - self._spent(tightest.account)
+        for touch in touches[1:]:
+            left = touch.budget.limit_nano - self._spent(touch.account)
+            if left < least:
+                least, tightest = left, touch
+        return least, tightest
 
     def settle(self, touches: Iterable[Touch], nano: int) -> None:
         for touch in touches:
             account = self._own(touch)
             known = self._settled.get(account)
-            self._settled[account] = (nano if known is None else known[0] + nano, touch.ends)
+            if known is not None and known[0] + nano < known[2]:
+                self._settled[account] = (known[0] + nano, known[1], known[2])
+                continue
+            settled = nano if known is None else known[0] + nano
+            self.crossings += 1
+            self._settled[account] = (settled, touch.ends, _next_threshold(touch.budget, settled))
 
     def _own(self, touch: Touch) -> Account:
         """The account it is booked to: users beyond the most that are told apart share one."""
@@ -101,6 +109,11 @@ class Books:
             self._settled = {account: each for account, each in self._settled.items() if each[1] > now}
             in_force = {(account.budget, account.window) for account in self._settled}
             self._users = {window: count for window, count in self._users.items() if window in in_force}
+
+
+def _next_threshold(budget: Budget, settled: int) -> float:
+    amounts = (-(-each.percent * budget.limit_nano // 100) for each in budget.at)
+    return min((amount for amount in amounts if amount > settled), default=math.inf)
 
 
 def _shared(account: Account) -> Account:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from gateway.core.attempts import BUDGET
 from gateway.core.books import Books
-from gateway.core.budgets import Touch, Touched
+from gateway.core.budgets import Action, Touch, Touched
 from gateway.core.call import Endpoint
 from gateway.core.ceiling import Unbounded, ceiling_at, recorded_bound
 from gateway.core.index import price_of
@@ -34,7 +34,6 @@ class _Moment(NamedTuple):
     touched: tuple[Touched, Touched]
     asked: tuple[Any, ...]  # what the budgets ask for; empty where that depends on the target
     shared: bool  # the books are the same on both sides
-    budgets: tuple[Budgeted, Budgeted]
 
 
 class Forecast:
@@ -72,7 +71,8 @@ class Forecast:
 
     def spent(self, row: Row, tried: Sequence[Tried]) -> None:
         """A request from before the period."""
-        self._settle_recorded(row, tried, self._moment(row, self._decider.alike(row)), both=True)
+        alike = self._decider.alike(row)
+        self._settle_recorded(row, tried, (alike, self._moment(row, alike)), both=True)
 
     def needs(self, row: Row) -> bool:
         return self.budgets or not self._kept(row, (), self._pair(row, self._decider.alike(row), None), None)
@@ -86,7 +86,7 @@ class Forecast:
         if self._kept(row, tried, pair, moment):
             _tally(self._same, (row.route or "", self._route_after(row, pair) or "")).recorded(row)
             if moment is not None:
-                self._settle_recorded(row, tried, moment, both=True)
+                self._settle_recorded(row, tried, (alike, moment), both=True)
             return
         assert pair is not None
         _tally(self._before, row.route or "").recorded(row)
@@ -94,7 +94,7 @@ class Forecast:
         self._part()
         self._again(row, tried, (alike, pair), moment)
         if moment is not None:
-            self._settle_recorded(row, tried, moment, both=False)
+            self._settle_recorded(row, tried, (alike, moment), both=False)
 
     # The decision.
 
@@ -104,15 +104,23 @@ class Forecast:
         first.forget(now)
         touched = self._touched(0, row, alike, now)
         if second is first and alike.tasks[0].label == alike.tasks[1].label:
-            asked: tuple[Any, ...] = () if touched.of_target else (first.asked(touched),)
-            only = Budgeted(touched, first.balance)
-            return _Moment((touched, touched), asked, True, (only, only))
+            asked: tuple[Any, ...] = () if touched.of_target else (self._asked(0, alike, touched),)
+            return _Moment((touched, touched), asked, True)
         second.forget(now)
         other = self._touched(1, row, alike, now)
         by_target = bool(touched.of_target or other.of_target)
-        asked = () if by_target else (first.asked(touched), second.asked(other))
-        given = Budgeted(touched, first.balance), Budgeted(other, second.balance)
-        return _Moment((touched, other), asked, False, given)
+        asked = () if by_target else (self._asked(0, alike, touched), self._asked(1, alike, other))
+        return _Moment((touched, other), asked, False)
+
+    def _asked(self, side: int, alike: Alike, touched: Touched) -> Action:
+        """What the budgets ask for; the same until some account comes to a threshold."""
+        books = self._books[side]
+        known = alike.asked[side]
+        if known is not None and known[0] is touched and known[1] == books.crossings:
+            return known[2]
+        found = books.asked(touched)
+        alike.asked[side] = (touched, books.crossings, found)
+        return found
 
     def _touched(self, side: int, row: Row, alike: Alike, now: float) -> Touched:
         if now < alike.until[side]:
@@ -124,6 +132,7 @@ class Forecast:
         found = self._books[side].touched(alike.matching[side], call, alike.tasks[side], who, now)
         if not alike.by_user and not found.of_target:
             alike.touched[side] = found
+            alike.charged[side].clear()
             alike.until[side] = min((touch.ends for touch in found.of_request), default=math.inf)
         return found
 
@@ -133,7 +142,12 @@ class Forecast:
             return None
         if moment is None:
             return self._decider.pair(row, alike)
-        return self._decider.pair(row, alike, moment.asked, moment.budgets)
+        found = alike.pairs.get(moment.asked) if moment.asked else None
+        return found or self._decider.pair(row, alike, moment.asked, self._given(moment))
+
+    def _given(self, moment: _Moment) -> tuple[Budgeted, Budgeted]:
+        (first, second), (before, after) = moment.touched, self._books
+        return Budgeted(first, before.balance), Budgeted(second, after.balance)
 
     def _kept(self, row: Row, tried: Sequence[Tried], pair: Pair | None, moment: _Moment | None) -> bool:
         """Whether it goes as it went."""
@@ -182,7 +196,7 @@ class Forecast:
         decision = pair.after
         if decision.drawn and not pair.same:
             self.unknown["drawn"] += 1
-            asked, budgets = ((), None) if moment is None else (moment.asked, moment.budgets[1])
+            asked, budgets = ((), None) if moment is None else (moment.asked, self._given(moment)[1])
             decision = self._decider.drawn(row, alike, self._number, asked, budgets)
         if decision.plan is None:
             route = pair.after.plan.route if pair.after.plan is not None else row.route
@@ -256,14 +270,26 @@ class Forecast:
             self._second.copied_from(first)
             self._books = (first, self._second)
 
-    def _settle_recorded(self, row: Row, tried: Sequence[Tried], moment: _Moment, *, both: bool) -> None:
+    def _settle_recorded(self, row: Row, tried: Sequence[Tried], now: tuple[Alike, _Moment], *, both: bool) -> None:
         first, second = self._books
         for each in tried:
             if each.cost_nano:
-                model = self._model(each)
-                first.settle(moment.touched[0].by(row.route or "", model), each.cost_nano)
+                first.settle(self._charged(0, row, each, now), each.cost_nano)
                 if both and second is not first:
-                    second.settle(moment.touched[1].by(row.route or "", model), each.cost_nano)
+                    second.settle(self._charged(1, row, each, now), each.cost_nano)
+
+    def _charged(self, side: int, row: Row, each: Tried, now: tuple[Alike, _Moment]) -> tuple[Touch, ...]:
+        """The accounts that a recorded attempt is charged to."""
+        alike, moment = now
+        touched = moment.touched[side]
+        if touched is not alike.touched[side]:
+            return touched.by(row.route or "", self._model(each))
+        known = alike.charged[side]
+        key = (each.model, each.provider, each.hosting)
+        found = known.get(key)
+        if found is None:
+            found = known[key] = touched.by(row.route or "", self._model(each))
+        return found
 
     def _model(self, each: Tried) -> Model:
         """As it was charged then."""

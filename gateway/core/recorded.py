@@ -125,15 +125,7 @@ class RecordedCall(Call):
         self.wants_usage = False
         self.max_output = self.longest = row.max_output
         self.n = self.choices = row.n or 1
-        self.hints = Hints(
-            task=row.asked_task or "",
-            tags=words(row.tags),
-            max_cost_nano_usd=row.max_cost_nano,
-            timeout=row.timeout,
-            no_fallback=bool(row.no_fallback),
-            session="recorded",
-            task_source="the client's word, as recorded",
-        )
+        self.hints = _hints(row.asked_task, row.tags, row.max_cost_nano, row.timeout, row.no_fallback)
         self.size = row.body_bytes
         self._user = row.user or ""
         self._has = words(row.has)
@@ -174,6 +166,19 @@ class RecordedCall(Call):
 def words(stored: str) -> frozenset[str]:
     """A list as the ledger keeps it."""
     return frozenset(json.loads(stored))
+
+
+@lru_cache(maxsize=4096)
+def _hints(task: str | None, tags: str, max_cost: int | None, timeout: float | None, no_fallback: int | None) -> Hints:
+    return Hints(
+        task=task or "",
+        tags=words(tags),
+        max_cost_nano_usd=max_cost,
+        timeout=timeout,
+        no_fallback=bool(no_fallback),
+        session="recorded",
+        task_source="the client's word, as recorded",
+    )
 
 
 def _more(stored: str | None) -> More | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from gateway.core.budgets import NOTHING_TOUCHED, Account, Balance, Touched
+from gateway.core.budgets import NOTHING_TOUCHED, Account, Action, Balance, Touch, Touched
 from gateway.core.call import Principal
 from gateway.core.recorded import RecordedCall, Row
 from gateway.core.replay_tasks import Retasked, Tasks
@@ -65,7 +65,10 @@ class Budgeted(NamedTuple):
 class Alike:
     """What requests have in common that no rule tells apart."""
 
-    __slots__ = (*("by_user", "call", "matching", "pairs", "principals", "sized", "task", "tasks", "touched", "until"),)
+    __slots__ = (
+        *("asked", "by_user", "call", "charged", "matching", "pairs", "principals", "sized", "task", "tasks"),
+        *("touched", "until"),
+    )
 
     def __init__(self, decider: Redecider, row: Row) -> None:
         self.call = RecordedCall(row)
@@ -82,6 +85,8 @@ class Alike:
         self.pairs: dict[tuple[Any, ...], Pair] = {}  # by what the budgets ask for
         self.sized = False  # prices are compared: requests of other sizes are not alike
         self.touched: list[Touched] = [NOTHING_TOUCHED, NOTHING_TOUCHED]
+        self.asked: list[tuple[Touched, int, Action] | None] = [None, None]  # remembered by whoever keeps the books
+        self.charged: tuple[dict[Any, tuple[Touch, ...]], ...] = ({}, {})  # by model, on either side
         self.until = [-math.inf, -math.inf]  # what they touch on either side, unix seconds: a window ends then
 
 

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def measured(folder: Path, *command: str) -> dict[str, Any]:
-    """Held to 60 s of processor time, because other work on the machine is not the command's; the wall is printed."""
+def measured(folder: Path, *command: str, most: float = 60) -> dict[str, Any]:
+    """Held to processor time, because other work on the machine is not the command's; the wall is printed."""
     began = time.monotonic()
     line = [sys.executable, "-c", MEASURE, str(folder / "out"), str(BIN), *command]
     code, seconds, kilobytes = json.loads(subprocess.run(line, cwd=folder, capture_output=True, check=True).stdout)
@@ -47,28 +46,28 @@ def measured(folder: Path, *command: str) -> dict[str, Any]:
     memory = kilobytes / MEGABYTE
     print(f"{command[0]}: {wall:.1f} s, {seconds:.1f} s of processor, {memory:.0f} MB; load {os.getloadavg()}")
     assert code == 0
-    assert seconds < 60
+    assert seconds < most
     assert kilobytes < 200 * MEGABYTE
     found: dict[str, Any] = json.loads((folder / "out").read_text())
     return found
 
 
-def planned(folder: Path, options: Sequence[str]) -> dict[str, Any]:
-    return measured(folder, "plan", "--json", *PERIOD, *options)["totals"]  # type: ignore[no-any-return]
+def planned(folder: Path, routes: str, most: float) -> dict[str, Any]:
+    return measured(folder, "plan", "--json", *PERIOD, "--routes", routes, most=most)["totals"]  # type: ignore[no-any-return]
 
 
 @pytest.mark.full
 def test_a_million_requests(folder: Path) -> None:
     kept = sums(folder / "gateway.db")
     assert kept.requests == ROWS * COPIES
-    same = planned(folder, ["--routes", "routes.yaml"])
+    same = planned(folder, "routes.yaml", 60)
     assert round(same["cost_usd"]["after"] * 1e9) == kept.cost_nano == kept.attempts_cost_nano
     assert round(same["baseline_usd"]["after"] * 1e9) == kept.baseline_nano
     assert same["rejected_by_budget"]["before"] == same["rejected_by_budget"]["after"] > 0
     text = (folder / "routes.yaml").read_text()
     text = text.replace("use: [qwen], fallback: [deepseek", "use: [deepseek], fallback: [qwen")
     (folder / "changed.yaml").write_text(text)
-    changed = planned(folder, ["--routes", "changed.yaml"])
+    changed = planned(folder, "changed.yaml", 120)  # four in ten are lived through again
     assert round(changed["cost_usd"]["before"] * 1e9) == kept.cost_nano
     assert changed["cost_usd"]["change"] > 0
     report = measured(folder, "report", "--json", *PERIOD, "--by", "team,model,day")

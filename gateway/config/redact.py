@@ -13,26 +13,34 @@ SHOWN = "[redacted]"
 
 _ARMOUR = r"[A-Za-z0-9+/=\s\\]"  # base64, its line ends as they are or as JSON writes them
 _KEY = r"-----(?:BEGIN|END) [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-_SHAPES = (
+_ARMOURED = (
     rf"{_KEY}{_ARMOUR}*(?:{_KEY})?",  # PEM, also where its end was cut off
     rf"{_ARMOUR}{{64,}}-----END [A-Z0-9 ]{{0,40}}PRIVATE KEY(?: BLOCK)?-----",  # or its beginning
-    r"\b(?:sk|rk|pk)[-_][A-Za-z0-9_-]{16,}",  # OpenAI, Anthropic, DeepSeek, OpenRouter, Stripe
-    r"\bomg_[A-Za-z0-9_-]{20,}",  # our own
-    r"\b(?:gsk_|xai-|pplx-|hf_|r8_|nvapi-|fw_|tgp_v1_)[A-Za-z0-9_-]{20,}",  # Groq, xAI, Perplexity, Hugging Face, ...
-    r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b",  # AWS
-    r"\bAIza[A-Za-z0-9_-]{35}",  # Google
-    r"\bya29\.[A-Za-z0-9_-]{20,}",
-    r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_-]{20,})",  # GitHub, GitLab
-    r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}",  # Slack
-    r"\bwhsec_[A-Za-z0-9+/=]{20,}",
-    r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",  # JSON Web Tokens
+)
+# Texts come as they stand in JSON, where the letter of an escape stands right before what begins a line.
+_BEGINS = r"(\b|\\+[bfnrt]|\\+u[0-9A-Fa-f]{4})"
+_TOKENS = (
+    r"(?:sk|rk|pk)[-_][A-Za-z0-9_-]{16,}",  # OpenAI, Anthropic, DeepSeek, OpenRouter, Stripe
+    r"omg_[A-Za-z0-9_-]{20,}",  # our own
+    r"(?:gsk_|xai-|pplx-|hf_|r8_|nvapi-|fw_|tgp_v1_)[A-Za-z0-9_-]{20,}",  # Groq, xAI, Perplexity, Hugging Face, ...
+    r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b",  # AWS
+    r"AIza[A-Za-z0-9_-]{35}",  # Google
+    r"ya29\.[A-Za-z0-9_-]{20,}",
+    r"(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{20,}|glpat-[A-Za-z0-9_-]{20,})",  # GitHub, GitLab
+    r"xox[abeoprs]-[A-Za-z0-9-]{10,}",  # Slack
+    r"whsec_[A-Za-z0-9+/=]{20,}",
+    r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",  # JSON Web Tokens
 )
 _NAMES = r"(?i:password|passwd|passphrase|secret|api[_-]?key|access[_-]?key|auth[_-]?token|access[_-]?token)"
+_NAMED = rf"{_NAMES}(?i:[a-z_]{{0,12}})[\\\"']{{0,4}}\s{{0,4}}[:=]\s{{0,4}}"
+_ESCAPE = r"\\[^\"'\\]"
 _RULES = (
-    rf"()(?:{'|'.join(_SHAPES)})()",
+    rf"()(?:{'|'.join(_ARMOURED)})()",
+    rf"{_BEGINS}(?:{'|'.join(_TOKENS)})()",
     r"((?i:bearer|basic) +)[A-Za-z0-9._~+/=-]{16,}()",
-    r"(://)[^/\s:@\"']{0,100}:[^/\s@\"']{1,200}(@)",  # user and password of a URL
-    rf"({_NAMES}(?i:[a-z_]{{0,12}})[\\\"']{{0,4}}\s{{0,4}}[:=]\s{{0,4}}[\\\"']{{0,4}})[^\s\"'\\,;}}{{\[\]]{{8,}}()",
+    r"(://)[^/\s:@\"']{0,100}:[^/\s\"']{1,200}(@)",  # user and password of a URL, to the last @ of them
+    rf"({_NAMED}\\*[\"'])(?:[^\"'\\\[]|{_ESCAPE})(?:[^\"'\\]|{_ESCAPE}){{7,}}()",  # in quotes, whatever it holds
+    rf"({_NAMED}[\\\"']{{0,4}})[^\s\"'\\,;}}{{\[\]]{{8,}}()",
 )
 _SUBSTITUTES = tuple(substitute(pattern, rf"\1{SHOWN}\2") for pattern in _RULES)
 

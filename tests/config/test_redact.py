@@ -36,7 +36,7 @@ SECRETS = {
 
 
 @pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS)
-@pytest.mark.parametrize("around", ["{}", "use {} please", '"{}",', "key={}", "({})\n"])
+@pytest.mark.parametrize("around", ["{}", "use {} please", '"{}",', "key={}", "({})\n", "env:\n{}\nend", "a\t{}", "é{}"])
 def test_a_secret_goes(secret: str, around: str) -> None:
     text, found = redact(around.format(secret))
     assert found >= 1
@@ -47,6 +47,10 @@ def test_a_secret_goes(secret: str, around: str) -> None:
     assert LETTERS not in in_json
     assert "MIIEpAIBAAKCAQEA7bq" not in in_json
     json.loads(in_json)
+    nested, _ = redact(json.dumps({"arguments": json.dumps({"text": around.format(secret)})}))
+    assert secret not in nested
+    assert LETTERS not in nested
+    json.loads(json.loads(nested)["arguments"])
 
 
 @pytest.mark.parametrize(
@@ -55,6 +59,10 @@ def test_a_secret_goes(secret: str, around: str) -> None:
         ("Authorization: Bearer abcdefghijklmnop0123", f"Authorization: Bearer {SHOWN}"),
         ("authorization: basic dXNlcjpwYXNzd29yZA==", f"authorization: basic {SHOWN}"),
         ("postgresql://user:hunter22@db/x", f"postgresql://{SHOWN}@db/x"),
+        ("postgresql://user:hunter@22@db/x", f"postgresql://{SHOWN}@db/x"),
+        ('{"password": "correct, horse; battery"}', f'{{"password": "{SHOWN}"}}'),
+        ('{\\"password\\": \\"correct, {horse}\\", 1}', f'{{\\"password\\": \\"{SHOWN}\\", 1}}'),
+        (f'{{"api_key": "sk-{LETTERS}"}}', f'{{"api_key": "{SHOWN}"}}'),
         ("password=correcthorse next", f"password={SHOWN} next"),
         ('{"api_key": "0123456789abcdef"}', f'{{"api_key": "{SHOWN}"}}'),
         ('{\\"client_secret\\": \\"0123456789abcdef\\"}', f'{{\\"client_secret\\": \\"{SHOWN}\\"}}'),

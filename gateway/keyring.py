@@ -84,10 +84,10 @@ def settings_of(key: StoredKey) -> KeySettings:
 
 def _key(key: StoredKey) -> Key | None:
     """None, and a line in the log, for settings that cannot be read: what they forbid must not be allowed."""
-    ends = [at for at in (key.expires, key.revoked) if at is not None]
+    ends = 0.0 if key.revoked is not None else key.expires  # revoked is revoked, whatever the clock says by now
     try:
         who = principal(settings_of(key))
     except ValidationError as error:
         log.error("the key %s opens nothing, its settings cannot be read: %s", key.name, error.errors()[0]["msg"])
         return None
-    return Key(key.sha256, who, datetime.datetime.fromtimestamp(min(ends), datetime.UTC) if ends else None)
+    return Key(key.sha256, who, None if ends is None else datetime.datetime.fromtimestamp(ends, datetime.UTC))

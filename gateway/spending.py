@@ -13,7 +13,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
@@ -28,6 +28,7 @@ LOOK = 0.5  # seconds until an account that is in use is looked at again, and th
 RETRY = 0.05  # seconds between two tries of a call that waits for others to give back
 FORGET = 60.0  # seconds without use until an account is forgotten here
 PRUNE = 3600.0  # seconds between two looks for what is old
+MOST_ALIASES = 20_000  # users that are remembered to share an account; of others the store is asked again
 CLOSE = 5.0  # seconds that `close` waits for a store that cannot be written
 
 T = TypeVar("T")
@@ -297,7 +298,7 @@ class Spending:
         waiter.answer.set_result(Hold(waiter.touches, waiter.nano, waiter.purses))
 
     def _heard(self, report: Report, updates: dict[Purse, Update], waiters: Sequence[_Waiter]) -> None:
-        self._aliases |= report.aliases
+        self._remember(report.aliases)
         for purse, update in updates.items():
             purse.told(update, report.seen[update.account])
         for account, seen in report.seen.items():
@@ -330,17 +331,20 @@ class Spending:
         if waiter.answer.done() or answer.spent or late:
             self._queue.remove(waiter)
             if not waiter.answer.done():
-                touch = next(each for each in waiter.touches if self._of(each.account) == answer.account)
-                waiter.answer.set_result(Short(touch, answer.spent))
+                at = [purse.account for purse in waiter.purses].index(answer.account)
+                waiter.answer.set_result(Short(waiter.touches[at], answer.spent))
 
-    def _of(self, account: Account) -> Account:
-        return self._aliases.get(account, account)
+    def _remember(self, aliases: Mapping[Account, Account]) -> None:
+        """A user may be any word of a client's: only so many are kept."""
+        self._aliases |= aliases
+        while len(self._aliases) > MOST_ALIASES:
+            del self._aliases[next(iter(self._aliases))]
 
     def _tell_crossing(self, account: Account, percent: int) -> None:
         purse = self._purses.get(account)
-        if purse is not None:
-            action = next(each.action for each in purse.budget.at if each.percent == percent)
-            self._on_crossing(Crossing(purse.budget, account, percent, action, purse.balance().settled))
+        actions = {} if purse is None else dict(purse.budget.at)
+        if purse is not None and percent in actions:  # a reload may have taken the threshold away meanwhile
+            self._on_crossing(Crossing(purse.budget, account, percent, actions[percent], purse.balance().settled))
 
     def _failed(self, error: Exception, waiters: Iterable[_Waiter]) -> None:
         if isinstance(error, LostOwnerError):  # it took us for dead: at once again, with all that there is

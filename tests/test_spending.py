@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-from gateway.core.budgets import Budget, Periods, Touch, Window
-from gateway.spending import Hold, Spending
+import pytest
+
+from gateway.core.budgets import Action, Budget, Periods, Threshold, Touch, Window
+from gateway.spending import Hold, Short, Spending
 from gateway.stores.counters import TTL, SqliteCounters, rows
 from gateway.stores.schema import connect
 
@@ -106,3 +110,64 @@ def test_who_was_taken_for_dead_takes_the_charge_back_when_it_ends(tmp_path: Pat
         return balances(tmp_path)
 
     assert asyncio.run(play()) == {"b": (2, 0)}
+
+
+def test_who_makes_up_users_takes_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the most that are told apart all share one account, and no name that was made up is kept for good."""
+    monkeypatch.setattr("gateway.stores.counters.MOST_USERS", 3)
+    monkeypatch.setattr("gateway.spending.MOST_ALIASES", 5)
+
+    async def play() -> tuple[int, dict[str, int]]:
+        one, _ = processes(tmp_path)
+        budget, periods = Budget("b", 1_000_000, Window("total"), per="user"), Periods()
+        for number in range(30):
+            hold = await one.reserve([periods.touch(budget, f"made-up-{number}", 1.0)], 10, seconds=0.0)
+            assert isinstance(hold, Hold)
+            one.settle(hold, 10)
+        kept = len(one._aliases)
+        await one.close()
+        with closing(connect(tmp_path / "gateway.db", busy_seconds=1)) as connection:
+            return kept, {row.account.scope: row.settled for row in rows(connection, 0.0)}
+
+    kept, settled = asyncio.run(play())
+    assert kept <= 5
+    assert sum(settled.values()) == 300
+    assert settled["user other"] == 270
+
+
+def test_a_threshold_that_a_reload_removes_ends_nothing(tmp_path: Path) -> None:
+    """It was asked about, and passed, while the file lost it: whoever comes next is still answered."""
+
+    class Slow(SqliteCounters):
+        def sync(self, *given: Any, **more: Any) -> Any:
+            report = super().sync(*given, **more)
+            if report.crossed:
+                asked.set()
+                assert changed.wait(5)
+            return report
+
+    asked, changed = threading.Event(), threading.Event()
+    told: list[int] = []
+
+    async def play() -> Hold | Short:
+        one = Spending(lambda: Slow(dsn(tmp_path)), lambda crossing: told.append(crossing.percent))
+        before = Budget("b", 1000, Window("total"), at=(Threshold(50, Action.ALERT), Threshold(100, Action.REJECT)))
+        after = before._replace(at=(Threshold(100, Action.REJECT),))
+        hold = await one.reserve([Periods().touch(before, "", 1.0)], 10, seconds=0.0)
+        assert isinstance(hold, Hold)
+        one.settle(hold, 600)
+        assert await asyncio.to_thread(asked.wait, 5)
+        assert one.left([Periods().touch(after, "", 1.0)]) <= 400
+        knowing = asyncio.create_task(one.know([Periods().touch(after, "", 1.0)]))  # the file has changed
+        await asyncio.sleep(0)
+        changed.set()
+        await knowing
+        async with asyncio.timeout(5):
+            got = await one.reserve([Periods().touch(after, "", 1.0)], 300, seconds=0.0)
+        if isinstance(got, Hold):
+            one.settle(got, 0)
+        await one.close()
+        return got
+
+    assert isinstance(asyncio.run(play()), Hold)
+    assert told == []

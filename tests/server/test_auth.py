@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from gateway.core.routing import Route, Rules
 from gateway.errors import RequestError
 from gateway.keyring import Keyring
 from gateway.server.auth import ANONYMOUS, Authenticator
+from gateway.stores.audit import Change
+from gateway.stores.keys import StoredKey, create, revoke
+from gateway.stores.schema import connect
 
 SECRET = "sk-the-right-key-0123456789"
 ALICE = Principal(key="alice", team="search")
@@ -76,3 +80,18 @@ def test_without_a_keys_section_everybody_is_anonymous_and_with_an_empty_one_nob
         Authenticator(config(declared=True), Keyring()).identify([])
     with pytest.raises(RequestError):
         Authenticator(config(declared=True), Keyring()).identify([(b"authorization", b"Bearer " + SECRET.encode())])
+
+
+def test_a_revoked_key_stays_so_when_the_clock_is_set_back(tmp_path: Path) -> None:
+    now, ahead = datetime.datetime.now(datetime.UTC).timestamp(), 3600.0
+    with closing(connect(tmp_path / "gateway.db", busy_seconds=1)) as connection:
+        made = StoredKey(hashlib.sha256(SECRET.encode()).digest(), "alice", {"team": "search"}, now)
+        create(connection, made, Change(now, "test", "keys.create", "alice"))
+        ring = Keyring(f"sqlite:///{tmp_path / 'gateway.db'}")
+        ring.look()
+        headers = [(b"authorization", b"Bearer " + SECRET.encode())]
+        assert Authenticator(config(), ring).identify(headers).key == "alice"
+        revoke(connection, "alice", Change(now + ahead, "test", "keys.revoke", "alice"))
+        ring.look()
+    with pytest.raises(RequestError):
+        Authenticator(config(), ring).identify(headers)

@@ -20,6 +20,7 @@ from gateway.stores.keys import StoredKey, revision, stored
 from gateway.stores.schema import connect
 
 LOOK = 0.4  # seconds between two looks: a change is in force everywhere within one (contract, issue 4)
+_ALWAYS = datetime.datetime.min.replace(tzinfo=datetime.UTC)  # a revoked key stays so when the clock is set back
 BUSY = 2.0  # seconds that a look waits for a writer
 
 log = logging.getLogger("gateway")
@@ -71,9 +72,10 @@ class Keyring:
                 await asyncio.to_thread(self.look)
                 self.tell()
                 self._failing = False
-            except StoreUnavailable as error:
+            except Exception as error:  # whatever it was, the next key that is revoked must end
                 if not self._failing:
-                    log.error("%s; the ones read before stay in force", error)
+                    defect = None if isinstance(error, StoreUnavailable) else error
+                    log.error("%s; the keys that were read before stay in force", error, exc_info=defect)
                 self._failing = True
 
 
@@ -84,10 +86,9 @@ def settings_of(key: StoredKey) -> KeySettings:
 
 def _key(key: StoredKey) -> Key | None:
     """None, and a line in the log, for settings that cannot be read: what they forbid must not be allowed."""
-    ends = 0.0 if key.revoked is not None else key.expires  # revoked is revoked, whatever the clock says by now
     try:
         who = principal(settings_of(key))
     except ValidationError as error:
         log.error("the key %s opens nothing, its settings cannot be read: %s", key.name, error.errors()[0]["msg"])
         return None
-    return Key(key.sha256, who, None if ends is None else datetime.datetime.fromtimestamp(ends, datetime.UTC))
+    return Key(key.sha256, who, key.ends if key.revoked is None else _ALWAYS)

@@ -23,7 +23,7 @@ from gateway.config.schema_spending import KeySettings
 from gateway.config.spending import principal
 from gateway.config.types import Config
 from gateway.core.budgets import Account, Balance, Budget, Periods
-from gateway.core.call import Call, Endpoint, Principal, parse
+from gateway.core.call import MAX_USER, Call, Endpoint, Principal, parse
 from gateway.core.pricing import NANO_PER_USD, dollars
 from gateway.core.routing import Plan, Signals, plan
 from gateway.core.scopes import ALL
@@ -132,8 +132,7 @@ def list_keys(config: Config, *, all: bool) -> list[dict[str, object]]:
         who, state = declared.principal, _state(declared.expires, now)
         rows.append({"name": who.key, "state": state, "from": config.path.name, "team": who.team})
     for key in _created(config):
-        ends = None if key.expires is None else datetime.datetime.fromtimestamp(key.expires, datetime.UTC)
-        state = "revoked" if key.revoked is not None else _state(ends, now)
+        state = "revoked" if key.revoked is not None else _state(key.ends, now)
         rows.append({"name": key.name, "state": state, "from": "created", **key.settings})
     return [row for row in rows if all or not str(row["state"]).startswith(("revoked", "expired"))]
 
@@ -220,6 +219,8 @@ def change_budget(config: Config, scope: str, by: int | None, change: Change) ->
         if bool(budget.per) != bool(scope):
             wanted = f"is `per: {budget.per}`: say the scope" if budget.per else "has no `per`: leave the scope out"
             raise Impossible(f"{change.subject} {wanted}", status=400)
+        if not (scope.isprintable() and len(scope) <= MAX_USER):
+            raise Impossible(f"a scope is at most {MAX_USER} printable characters", status=400)
         touch = Periods().touch(budget, scope, time.time())
         before, after = counters.change(
             connection, touch.account, touch.ends, lambda settled: 0 if by is None else settled + by, change

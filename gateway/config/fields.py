@@ -235,9 +235,9 @@ def _moment(value: object) -> datetime.datetime:
     text = _present_text(value)
     try:
         moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
+        return moment.astimezone(datetime.UTC) if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+    except (ValueError, OverflowError):  # the latter where it lies beyond the years 1 to 9999 in UTC
         raise wrong("must be a date such as 2027-01-01, or a time such as 2027-01-01T12:00:00Z") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
 
 
 def one_or_more(value: object) -> list[Any]:

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -37,7 +38,10 @@ from gateway.stores.reader import latest
 TOKEN = "GATEWAY_ADMIN_TOKEN"  # noqa: S105 - the variable's name
 SHORTEST = 16  # characters of a token
 BODY_LIMIT = 1024 * 1024  # bytes
+MOST_USD = 1_000_000  # of one adjustment: the largest limit of a budget
 MOST = 1_000  # rows in one answer
+
+log = logging.getLogger("gateway")
 
 T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -99,6 +103,9 @@ class _Guard:
                 return await handler(request)
             except GatewayError as error:
                 return _error(error.status, error.message, error.headers)
+            except Exception:  # the boundary: the log says what the answer does not
+                log.exception("a defect: %s %s failed", request.method, request.url.path)
+                return _error(500, "The gateway failed; its log says why.", {})
 
         return guarded
 
@@ -317,9 +324,12 @@ def _text(asked: Mapping[str, Any], name: str) -> str:
 
 def _nano(asked: Mapping[str, Any]) -> int:
     try:
-        return int(Decimal(asked["by_usd"]) * NANO_PER_USD)
-    except (KeyError, TypeError, ValueError, InvalidOperation, OverflowError):
-        raise Impossible("by_usd must be an amount in USD", status=400) from None
+        by = Decimal(asked["by_usd"])
+        if abs(by) <= MOST_USD:
+            return int(by * NANO_PER_USD)
+    except (KeyError, TypeError, ValueError, InvalidOperation):
+        pass
+    raise Impossible(f"by_usd must be an amount in USD, at most {MOST_USD} either way", status=400)
 
 
 def _most(text: str) -> int:

@@ -5,6 +5,7 @@ Every change gets the next revision, so that a gateway that looks twice a second
 
 from __future__ import annotations
 
+import datetime
 import json
 import sqlite3
 from collections.abc import Mapping
@@ -19,6 +20,9 @@ Settings = Mapping[str, object]
 """As `gateway.config.schema_spending.KeySettings` writes them."""
 
 
+LAST = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC).timestamp()
+
+
 class StoredKey(NamedTuple):
     sha256: bytes
     name: str
@@ -26,6 +30,13 @@ class StoredKey(NamedTuple):
     created: float  # unix seconds
     expires: float | None = None  # from then on it opens nothing
     revoked: float | None = None  # likewise
+
+    @property
+    def ends(self) -> datetime.datetime | None:
+        """`expires` as a date. What lies beyond the calendar is its last second: whatever is stored can be shown."""
+        if self.expires is None:
+            return None
+        return datetime.datetime.fromtimestamp(min(max(self.expires, 0.0), LAST), datetime.UTC)
 
     def opens(self, now: float) -> bool:
         return self.revoked is None and (self.expires is None or now < self.expires)

@@ -36,7 +36,9 @@ SECRETS = {
 
 
 @pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS)
-@pytest.mark.parametrize("around", ["{}", "use {} please", '"{}",', "key={}", "({})\n", "env:\n{}\nend", "a\t{}", "é{}"])
+@pytest.mark.parametrize(
+    "around", ["{}", "use {} please", '"{}",', "key={}", "({})\n", "env:\n{}\nend", "a\t{}", "é{}"]
+)
 def test_a_secret_goes(secret: str, around: str) -> None:
     text, found = redact(around.format(secret))
     assert found >= 1

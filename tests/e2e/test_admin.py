@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from gateway.stores.audit import Change
+from gateway.stores.keys import StoredKey, create
+from gateway.stores.schema import connect
 from tests import replies
 from tests.replies import Tokens
 from tests.servers import Gateway, until
@@ -93,6 +98,22 @@ def test_keys(gateway: Gateway) -> None:
     assert value not in str(changes)
 
 
+def test_a_key_that_ends_beyond_the_calendar_stops_nothing(gateway: Gateway) -> None:
+    """Here it is refused; one that an earlier release let in is shown, and keys go on being looked at."""
+    for beyond in ("9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+12:00"):
+        refused = admin(gateway, "POST", "/keys", json={"name": "late", "expires": beyond})
+        assert (refused.status_code, "must be a date" in refused.text) == (400, True)
+    with closing(connect(gateway.directory / "gateway.db", busy_seconds=5)) as connection:
+        made = StoredKey(b"x" * 32, "late", {}, 1.8e9, expires=253402343999.0)
+        create(connection, made, Change(1.8e9, "test", "keys.create", "late"))
+    states = {row["name"]: row["state"] for row in admin(gateway, "GET", "/keys").json()["keys"]}
+    assert states["late"].startswith("opens until 9999")
+    value = admin(gateway, "POST", "/keys", json={"name": "next"}).json()["value"]
+    until("a key that is made later opens", lambda: opens(gateway, value) == 200)
+    admin(gateway, "POST", "/keys/next/revoke")
+    until("and ends", lambda: opens(gateway, value) == 401)
+
+
 def opens(gateway: Gateway, key: str) -> int:
     return gateway.client.get("/v1/models", headers={"authorization": f"Bearer {key}"}).status_code
 
@@ -110,7 +131,11 @@ def test_budgets(gateway: Gateway) -> None:
     assert scoped.json()["settled_usd"] == 0.0
     assert admin(gateway, "POST", "/budgets/teams/reset", json={"reason": "x"}).status_code == 400
     assert admin(gateway, "POST", "/budgets/nobody/reset", json={"reason": "x"}).status_code == 404
-    assert admin(gateway, "POST", "/budgets/b/adjust", json={"by_usd": "much", "reason": "x"}).status_code == 400
+    for much in ("much", "1e400", "1e999999", "NaN", "-Infinity", 1e10, None):
+        assert admin(gateway, "POST", "/budgets/b/adjust", json={"by_usd": much, "reason": "x"}).status_code == 400
+    for scope in ("\ud800", "x" * 1000):
+        asked = {"by_usd": 1, "reason": "x", "scope": scope}
+        assert admin(gateway, "POST", "/budgets/teams/adjust", content=json.dumps(asked)).status_code == 400
     latest = admin(gateway, "GET", "/audit?limit=2").json()["changes"]
     assert [(each["what"], each["subject"], each["reason"]) for each in latest] == [
         ("budgets.reset", "teams", "new quarter"),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.cli.changes import common
+from gateway.cli.period import unreadable
 from gateway.cli.table import table
 from gateway.config import load
 from gateway.config.types import Config
@@ -49,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         return actions[args.action](config, args)
     except sqlite3.Error as error:
-        print(f"gateway ledger: cannot read {config.ledger}: {error}", file=sys.stderr)
+        path = Path(config.ledger.removeprefix("sqlite:///"))
+        print(f"gateway ledger: {unreadable(path, error)}", file=sys.stderr)
         return 1
 
 

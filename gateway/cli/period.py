@@ -44,6 +44,13 @@ def ledger(config: Config, args: argparse.Namespace) -> Path:
     return Path(given.removeprefix("sqlite:///"))
 
 
+def unreadable(path: Path, error: Exception) -> str:
+    """Why a ledger cannot be read, and what to do about it."""
+    if not path.exists():
+        return f"there is no ledger at {path} yet: `gateway serve` makes it (stores.ledger)"
+    return f"the ledger {path} cannot be read: {error}"
+
+
 def progress(total: int, what: str, *, shown: bool) -> Any:  # noqa: ANN401 - tqdm has no types
     """On stderr; only on a terminal unless `shown`."""
     from tqdm import tqdm  # noqa: PLC0415 - for long work only

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         with closing(History(path)) as history:
             forecast = _forecast(history, (before, after), period, shown=args.progress)
     except (sqlite3.Error, StoreUnavailable) as error:
-        print(f"gateway plan: the ledger {path.name} cannot be read: {error}", file=sys.stderr)
+        print(f"gateway plan: {periods.unreadable(path, error)}", file=sys.stderr)
         return 1
     totals = together(forecast.before.values()), together(forecast.after.values())
     failed = [each for each in args.fail_if if _holds(each, totals)]

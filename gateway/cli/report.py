@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         found = _found(config, path, period, args)
     except sqlite3.Error as error:
-        print(f"gateway report: the ledger {path.name} cannot be read: {error}", file=sys.stderr)
+        print(f"gateway report: {periods.unreadable(path, error)}", file=sys.stderr)
         return 1
     text = _written(found, args)
     if args.output is None:

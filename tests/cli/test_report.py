@@ -165,6 +165,6 @@ def test_an_empty_ledger_and_none(tmp_path: Path) -> None:
     assert (found["totals"]["requests"], found["groups"], found["headline"]["saving_usd"]) == (0, [], 0)
     missing = report(folder, "--ledger", "elsewhere.db")
     assert missing.returncode == 1
-    assert "the ledger elsewhere.db cannot be read" in missing.stderr
+    assert "there is no ledger at" in missing.stderr
     assert report(folder, "--by", "colour").returncode == 2
     assert report(folder, "--json", "--csv").returncode == 2

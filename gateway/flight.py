@@ -22,7 +22,7 @@ from gateway.core.resume import Partial
 from gateway.core.routing import Plan, Target
 from gateway.core.tasks import Task
 from gateway.core.traces import Parent, Sampling, Span, begin, outgoing
-from gateway.core.translate import losses
+from gateway.core.translate import dropped
 from gateway.core.usage import together
 from gateway.core.verdicts import said
 from gateway.errors import RequestError
@@ -261,9 +261,9 @@ class Flight:
     def _asked_headers(self, target: Target | None) -> list[Header]:
         """How what a target was asked for differs from the request."""
         headers = [] if self.cap is None else [(b"x-gateway-max-tokens", b"%d" % self.cap)]
-        ours = losses(self.call, target.model).dropped if target is not None and self.call is not None else ()
-        if dropped := [name for name in (*ours, self.dropped) if name]:
-            headers.append((b"x-gateway-dropped", latin(", ".join(dropped))))
+        ours = dropped(self.call, target) if target is not None and self.call is not None else ()
+        if left_out := [name for name in (*ours, self.dropped) if name]:
+            headers.append((b"x-gateway-dropped", latin(", ".join(left_out))))
         return headers
 
     def _speaker(self) -> AttemptRecord | None:

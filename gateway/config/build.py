@@ -14,6 +14,7 @@ from gateway.config.schema_base import Match as WrittenMatch
 from gateway.config.schema_capture import rule
 from gateway.config.types import Config, ProviderConfig
 from gateway.core.caching import Cache
+from gateway.core.dialects import dialect_at
 from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
 from gateway.core.pricing import NANO_PER_USD
 from gateway.core.routing import Candidate, Match, Route, Rules
@@ -83,7 +84,10 @@ def _provider(name: str, written: schema.Provider, folder: Path, problems: Probl
     if ca_file and not why and not Path(ca_file).is_file():
         problems.add(("providers", name, "ca_file"), f"there is no file {written.ca_file}")
     base_url = str(written.base_url or "")
-    options = {each: getattr(written, each) for each in ("model", "threads", "context", "parallel", "litellm_provider")}
+    options = {
+        each: getattr(written, each)
+        for each in ("model", "threads", "context", "parallel", "litellm_provider", "api_version")
+    }
     options |= {option: str(value) for option, value in (written.options or {}).items() if value}
     return ProviderConfig(
         name=name,
@@ -96,7 +100,15 @@ def _provider(name: str, written: schema.Provider, folder: Path, problems: Probl
         metrics=str(written.metrics or ""),
         options={option: value for option, value in options.items() if value is not None},
         disabled=why,
+        server=_server(written, base_url),
     )
+
+
+def _server(written: schema.Provider, base_url: str) -> str:
+    if written.dialect == "litellm":
+        return ""
+    own = "llamacpp" if written.dialect == "local" else "azure" if written.api_version else ""
+    return written.server or own or dialect_at(base_url)
 
 
 def _task(name: str, task: schema.Task) -> TaskRule:

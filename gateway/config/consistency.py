@@ -29,6 +29,8 @@ ONLY_FOR: Mapping[str, tuple[str, ...]] = {  # settings of a provider -> the dia
     "headers": ("openai", "litellm"),
     "ca_file": ("openai",),
     "apis": ("openai", "local"),
+    "server": ("openai",),
+    "api_version": ("openai",),
 }
 TRAFFIC = ("requests_per_minute", "tokens_per_minute", "max_in_flight")
 KEY = "key:"  # begins the name of a key's own budget and of its limits

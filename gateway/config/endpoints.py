@@ -11,6 +11,7 @@ from gateway.config import schema
 from gateway.config.fields import OFF
 from gateway.config.interpolate import Missing
 from gateway.config.types import ProviderConfig
+from gateway.core.dialects import dialect_at
 from gateway.core.rules import Replica
 
 _PORTS = {"http": 80, "https": 443}
@@ -42,6 +43,7 @@ def _endpoints(
             base_url=str(each.url),
             api_key=str(api_key or ""),
             metrics=str(each.metrics or (OFF if written.metrics == OFF else "")),
+            server=provider.server or dialect_at(str(each.url)),
             disabled=asleep(written, each.url, api_key) or ("" if each.url else "its url is empty"),
         )
         found.append(Endpoint(Replica(called, float(each.weight), of_its_own.name), of_its_own))

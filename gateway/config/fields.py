@@ -160,6 +160,13 @@ def _secret(value: object) -> str:
     return value if isinstance(value, Missing) else text
 
 
+def _api_version(value: object) -> str:
+    text = _present_text(value)
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(-preview)?|preview|latest", text):
+        raise wrong("must be one of Azure's API versions, such as 2024-10-21, in quotes")
+    return text
+
+
 def _litellm_provider(value: object) -> str:
     text = _present_text(value)
     known = litellm_providers()
@@ -283,6 +290,7 @@ TextOrMissing: TypeAlias = Annotated[str, PlainValidator(_text), _STRING]  # who
 Url: TypeAlias = Annotated[str, PlainValidator(_url), _STRING]
 Metrics: TypeAlias = Annotated[str, PlainValidator(_metrics), _STRING]
 Secret: TypeAlias = Annotated[str, PlainValidator(_secret), _STRING]
+ApiVersion: TypeAlias = Annotated[str, PlainValidator(_api_version), _STRING]
 LitellmProvider: TypeAlias = Annotated[str, PlainValidator(_litellm_provider), _STRING]
 LitellmOption: TypeAlias = Annotated[str, PlainValidator(_litellm_option), _STRING]
 HeaderName: TypeAlias = Annotated[str, BeforeValidator(_header_name)]

@@ -82,7 +82,8 @@ class Models:
             timeouts=timeouts(written.timeout),
             replicas=replicas_of(endpoints),
             apis=provider.apis,
-            cap_name=_cap_name(provider.base_url),
+            cap_name=_cap_name(provider),
+            server=provider.server,
             max_extra_nano=nano(first(written.max_extra_usd, defaults.max_extra_usd, None)),
             max_in_flight=first(written.max_in_flight, defaults.max_in_flight, None),
             disabled=disabled,
@@ -158,10 +159,9 @@ def _token_prices(written: schema.Model) -> list[TokenPrice]:
     return price if isinstance(price, list) else [price] if isinstance(price, TokenPrice) else []
 
 
-def _cap_name(base_url: str) -> str:
+def _cap_name(provider: ProviderConfig) -> str:
     """OpenAI's reasoning models refuse `max_tokens` (platform.openai.com/docs/api-reference/chat); others know it."""
-    host = urlsplit(base_url).hostname or ""
-    return "max_completion_tokens" if host.endswith(_NEW_CAP_HOSTS) else "max_tokens"
+    return "max_completion_tokens" if provider.server in ("openai", "azure") else "max_tokens"
 
 
 def nano(usd: Decimal | None) -> int | None:

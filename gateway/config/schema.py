@@ -17,6 +17,7 @@ from gateway.config.schema_base import Capabilities, Globs, Match, Shape
 from gateway.config.schema_capture import OnOrOff
 from gateway.config.schema_prices import AnyPrice
 from gateway.config.schema_spending import Budget, Key, Limit, Webhook
+from gateway.core.dialects import DIALECTS
 from gateway.core.index import BUILT_IN, BUILT_IN_REASONING
 
 Support = Literal["images", "audio", "tools", "json_schema", "reasoning", "prefill"]
@@ -32,6 +33,7 @@ FailureKind = Literal[
     "stream_cut",
     "content_filter",
 ]
+DIALECT_NAMES = tuple(dialect.name for dialect in DIALECTS)
 Order = Literal["listed", "cheapest", "weighted", "least_busy"]
 
 
@@ -84,6 +86,11 @@ class Provider(Shape):
         description="What the server has: `chat` (with completions and embeddings), `messages` (Anthropic's), "
         "`responses`. Default: chat, and responses at OpenAI itself.",
     )
+    server: Literal[*DIALECT_NAMES] | None = Field(  # type: ignore[valid-type]  # a Literal of the table's names
+        default=None,
+        description="What the server is, where its host does not tell: what it does differently is then minded, and "
+        "named in `x-gateway-dropped`. Without it the client's bytes go there as they came.",
+    )
     ca_file: f.TextOrMissing | None = Field(
         default=None, description="A PEM file of authorities to trust instead of the system's; relative to this file."
     )
@@ -91,6 +98,11 @@ class Provider(Shape):
         default=None,
         description="Of self-hosted models: where the server tells Prometheus of its load, or `off`. By default "
         "/metrics beside the /v1 of base_url, where there is such a page. Endpoints take only `off` from here.",
+    )
+    api_version: f.ApiVersion | None = Field(
+        default=None,
+        description="Of Azure OpenAI's classic API: calls go to /openai/deployments/MODEL below base_url, with the key "
+        "as `api-key`. Its newer API, at .../openai/v1, needs none.",
     )
     options: dict[f.LitellmOption, f.HeaderValue] | None = Field(
         default=None,

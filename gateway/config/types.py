@@ -25,6 +25,7 @@ class ProviderConfig(NamedTuple):
     metrics: str = ""  # "off", or the URL of the server's own metrics; empty: /metrics beside the API's /v1
     options: Mapping[str, object] = {}  # of "local" and "litellm": {"threads": 2}, {"litellm_provider": "bedrock", ...}
     disabled: str = ""
+    server: str = ""  # what it is known to be: a name in `core.dialects`
 
     def __repr__(self) -> str:
         return f"ProviderConfig({self.name!r}, {self.dialect!r}, {self.base_url!r})"

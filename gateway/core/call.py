@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # both import this module
 __all__ = ["Call", "Endpoint", "Hints", "Json", "Principal", "Source", "outgoing_body", "parse"]
 
 Made = TypeVar("Made")
+_NO_EDITS: Mapping[str, bytes | None] = {}
 
 MAX_MODEL_NAME = 256  # characters
 MAX_USER = 128  # characters
@@ -285,16 +286,26 @@ def parse(endpoint: Endpoint, headers: Sequence[tuple[bytes, bytes]], body: byte
     return Call(endpoint, named, Fields(body, members, json), json)
 
 
-def outgoing_body(call: Call, *, model: str, set: Mapping[str, Any], drop: frozenset[str], ask_usage: bool) -> bytes:
+def outgoing_body(
+    call: Call,
+    *,
+    model: str,
+    set: Mapping[str, Any],
+    drop: frozenset[str],
+    ask_usage: bool,
+    adapt: Mapping[str, bytes | None] = _NO_EDITS,
+) -> bytes:
     """The client's bytes with only what must change changed.
 
     The model name; `set` (merged into the body, objects recursively, ours winning); `drop` (top-level members removed);
     `metadata.task`/`metadata.tags` taken out; for a stream `stream_options.include_usage: true` where `ask_usage`, else
     a client's `stream_options` is left out (the upstream is known to reject it). Everything else stays byte for byte.
 
+    `adapt`: members replaced or removed first, because of whom it goes to (`dialects`).
+
     A member in both `drop` and `set` is ours alone. `drop` of `stream_options` wins over `ask_usage`.
     """
-    edits: dict[str, bytes | None] = {}
+    edits: dict[str, bytes | None] = dict(adapt)
     if call.hints.strip_metadata is not None:
         edits["metadata"] = call.hints.strip_metadata or None
     for name in drop:

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gateway.core.call import Call, Principal
+from gateway.core.dialects import adapted
 from gateway.core.health import health_of
 from gateway.core.pricing import Price, dollars
 from gateway.core.routing import Plan
 from gateway.core.rules import Skipped, Standing, Target
 from gateway.core.strategies import expected_cost
-from gateway.core.translate import losses, translation
+from gateway.core.translate import losses, outgoing, translation
 from gateway.core.verdicts import Balances, said
 
 Standings = Mapping[tuple[str, str], Standing] | None
@@ -75,6 +76,7 @@ def _touched(plan: Plan, balances: Balances | None) -> list[dict[str, Any]]:
 
 def _target(target: Target, call: Call, standings: Standings) -> dict[str, Any]:
     expected = expected_cost(target, call)
+    changes = adapted(outgoing(call, target.model), target.model, target.upstream_name)
     return {
         "model": target.model.name,
         "upstream_model": target.upstream_name,
@@ -85,7 +87,8 @@ def _target(target: Target, call: Call, standings: Standings) -> dict[str, Any]:
         "expected_cost_usd": None if expected is None else float(dollars(expected)),
         "health": health_of(target, standings),
         "translated_to": None if (needed := translation(call, target.model)) is None else needed.to.value,
-        "dropped": list(losses(call, target.model).dropped),
+        "dropped": list(losses(call, target.model).dropped + changes.dropped),
+        "mapped": list(changes.mapped),
         "fallback": target.fallback,
         "why": target.why,
         "timeouts": target.timeouts._asdict(),

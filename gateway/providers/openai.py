@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from urllib.parse import quote
 
 from gateway import __version__
 from gateway.config.types import ProviderConfig
 from gateway.core.answers import Seen
 from gateway.core.call import Call, Endpoint, outgoing_body
+from gateway.core.dialects import adapted
 from gateway.core.traces import Header
 from gateway.errors import UpstreamFailure
 from gateway.providers.base import REFUSAL_LIMIT, REFUSAL_SECONDS, Attempt, Upstream
@@ -59,9 +61,12 @@ class OpenAIProvider:
 
     def __init__(self, config: ProviderConfig, *, max_idle: int = MAX_IDLE) -> None:
         """`max_idle`: connections that are kept for later requests."""
+        self._azure = str(config.options.get("api_version", ""))  # Azure's paths and key header where it is given
         self._client = HttpClient(config.base_url, ca_file=config.ca_file, max_idle=max_idle)
         fixed = {"content-type": "application/json", "user-agent": f"open-model-gateway/{__version__}"}
-        if config.api_key:
+        if config.api_key and self._azure:
+            fixed["api-key"] = config.api_key
+        elif config.api_key:
             fixed["authorization"] = f"Bearer {config.api_key}"
         fixed |= {name.lower(): value for name, value in config.headers.items()}
         self._fixed = frozenset(fixed)
@@ -110,7 +115,7 @@ class OpenAIProvider:
         """
         try:
             async with asyncio.timeout(timeout):
-                answer = await self._client.get("/models", self._plain, connect_timeout=timeout)
+                answer = await self._client.get(self._path("/models"), self._plain, connect_timeout=timeout)
         except (UpstreamFailure, TimeoutError):
             return False
         answer.close()
@@ -125,12 +130,22 @@ class OpenAIProvider:
         ours = model.set
         if cap is not None:
             ours = {**ours, model.cap_name if call.endpoint is Endpoint.CHAT else call.form.caps[-1]: cap}
-        body = outgoing_body(call, model=target.upstream_name, set=ours, drop=model.drop, ask_usage=ask_usage)
+        changes = adapted(call, model, target.upstream_name).edits if model.server else {}
+        body = outgoing_body(
+            call, model=target.upstream_name, set=ours, drop=model.drop, ask_usage=ask_usage, adapt=changes
+        )
         headers = self._headers(call, trace)
         limit = target.timeouts.connect
         limit = CONNECT_SECONDS if limit is None else limit
-        path = call.endpoint.value
+        path = self._path(call.endpoint.value, target.upstream_name)
         return await self._client.request(path, headers, body, connect_timeout=limit, on_sending=on_sending)
+
+    def _path(self, path: str, model: str = "") -> str:
+        """Azure's names the deployment: learn.microsoft.com/azure/ai-foundry/openai/reference."""
+        if not self._azure:
+            return path
+        deployment = f"/deployments/{quote(model, safe='')}" if model else ""
+        return f"/openai{deployment}{path}?api-version={quote(self._azure, safe='')}"
 
     def _headers(self, call: Call, trace: tuple[Header, ...] | None) -> Sequence[Header]:
         """Ours, and the few of the client's that the contract lets through; a configured header wins."""

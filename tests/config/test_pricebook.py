@@ -39,6 +39,22 @@ def test_its_name_has_the_date_of_the_pinned_wheel(book: PriceBook) -> None:
     assert book.name == f"litellm {version} price book ({WHEEL_DATES[version]})"
 
 
+@pytest.mark.parametrize(
+    ("model", "provider"),
+    [
+        ("anthropic.claude-sonnet-4-5-20250929-v1:0", "bedrock"),  # listed under bedrock_converse
+        ("gemini-2.5-pro", "vertex_ai"),  # under vertex_ai-language-models
+        ("gemini-2.5-flash", "gemini"),
+        ("claude-sonnet-4-5", "anthropic"),
+    ],
+)
+def test_services_of_one_house(book: PriceBook, model: str, provider: str) -> None:
+    found = book.find(model, provider)
+    assert found is not None
+    assert found.price is not None
+    assert book.find(model, "groq") is None
+
+
 def test_litellm_is_not_imported() -> None:
     code = "import sys; from gateway.config.pricebook import open_book as o; o(); print('litellm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.core.call import Call
+from gateway.core.dialects import adapted
 from gateway.core.forms import Endpoint
-from gateway.core.rules import Model
+from gateway.core.rules import Model, Target
 from gateway.core.translate.base import NONE_LOST, Events, Losses, Translation
 from gateway.core.translate.messages_to_chat import MESSAGES_TO_CHAT
 from gateway.core.translate.responses_to_chat import RESPONSES_TO_CHAT
 
-__all__ = ["TRANSLATIONS", "Events", "Losses", "Translation", "losses", "outgoing", "translation"]
+__all__ = ["TRANSLATIONS", "Events", "Losses", "Translation", "dropped", "losses", "outgoing", "translation"]
 
 TRANSLATIONS: Mapping[tuple[Endpoint, str], Translation] = {
     (Endpoint.MESSAGES, "chat"): MESSAGES_TO_CHAT,
@@ -58,6 +59,15 @@ def outgoing(call: Call, model: Model) -> Call:
     if call.prefilled and found.prefill is not None:
         edits |= {name: made.encode(value) for name, value in found.prefill.items()}
     return made.edited(edits) if edits else made
+
+
+def dropped(call: Call, target: Target) -> tuple[str, ...]:
+    """What a target is not given of a call, by translation and by its server's dialect."""
+    model = target.model
+    lost = losses(call, model)
+    if lost.refused or not model.server:
+        return lost.dropped
+    return lost.dropped + adapted(outgoing(call, model), model, target.upstream_name).dropped
 
 
 def _unknown(made: Call, model: Model) -> frozenset[str]:

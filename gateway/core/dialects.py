@@ -1,0 +1,279 @@
+"""What servers of OpenAI's API do differently: a row each, every fact with its source and the day it was read.
+
+A call goes upstream as it came unless a rule of its target's dialect applies. A rule **drops** a hint that the server
+refuses or ignores (`x-gateway-dropped` names it), or **maps** a member to the server's own word for it. What would
+change the meaning of an answer is never dropped: the server's own 400 says it better. Where nobody says what a server
+is (a host that is not listed, no `server:` of the provider), nothing is touched.
+
+The answers' side - usage in odd places, reasoning, empty choices - needs no rows: `core.usage` and `views.openai` read
+every shape that any of these servers sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from gateway.core.call import Call, Endpoint
+from gateway.core.rules import Model
+
+READ = "2026-11-25"  # when the sources below were read, where a rule does not say otherwise
+
+
+class Drop(NamedTuple):
+    """Hints that a server refuses, or ignores without saying so."""
+
+    members: tuple[str, ...]
+    source: str
+    models: tuple[str, ...] = (
+        "*",
+    )  # globs on the name that the server knows, lower case, without what is before a `/`
+    but: tuple[str, ...] = ()  # of those, these not
+    keep: tuple[object, ...] = ()  # values with which a member may stay
+    thinking: bool = False  # only where the call switches thinking on
+    read: str = READ
+
+
+class Rename(NamedTuple):
+    """A member that the server has under another name."""
+
+    member: str
+    to: str
+    source: str
+    models: tuple[str, ...] = ("*",)
+    but: tuple[str, ...] = ()
+    read: str = READ
+
+
+class Thinking(NamedTuple):
+    """How a server's thinking is switched."""
+
+    member: str  # its own: thinking | enable_thinking | chat_template_kwargs | reasoning_effort | reasoning
+    source: str
+    also: tuple[str, ...] = ()  # further switches that it knows
+    off: str = ""  # of reasoning_effort: the word for no thinking; empty: it cannot be switched off
+    read: str = READ
+
+
+class Dialect(NamedTuple):
+    name: str  # in `server:` of a provider
+    label: str  # for people
+    source: str  # of the API as a whole
+    hosts: tuple[str, ...] = ()  # and what is below them
+    rules: tuple[Drop | Rename, ...] = ()
+    thinking: Thinking | None = None
+    no_developer: str = ""  # the source of its having no role `developer`: it becomes `system`
+    developer_models: tuple[str, ...] = ()  # globs of models that have the role all the same
+
+
+_OPENAI_REASONING = ("o1*", "o3*", "o4*", "gpt-5*")
+_OPENAI_ALWAYS = ("o1*", "o3*", "o4*", "gpt-5", "gpt-5-*")
+_SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
+_REASONING_GUIDE = "platform.openai.com/docs/guides/reasoning"
+_OTHERS_HINTS = ("top_k", "min_p", "repetition_penalty", "thinking_budget")
+
+_OPENAI_RULES: tuple[Drop | Rename, ...] = (
+    Rename("max_tokens", "max_completion_tokens", "platform.openai.com/docs/api-reference/chat/create",
+           models=_OPENAI_REASONING, but=("gpt-5-chat*",)),
+    # Models before 5.1 always think; later ones take these where `reasoning_effort` is none (vercel/ai#10932).
+    Drop(_SAMPLING, _REASONING_GUIDE, models=_OPENAI_ALWAYS, but=("gpt-5-chat*",), keep=(1,)),
+    Drop(_SAMPLING, "developers.openai.com/api/docs/guides/reasoning", models=("gpt-5.*",), keep=(1,), thinking=True),
+    Drop(_OTHERS_HINTS, "platform.openai.com/docs/api-reference/chat/create: unknown members are refused"),
+)  # fmt: skip
+_OPENAI_THINKING = Thinking("reasoning_effort", _REASONING_GUIDE)
+_TEMPLATE = "chat_template_kwargs"
+
+DIALECTS: tuple[Dialect, ...] = (
+    Dialect("openai", "OpenAI", "platform.openai.com/docs/api-reference/chat", ("api.openai.com",),
+            _OPENAI_RULES, _OPENAI_THINKING),
+    Dialect("azure", "Azure OpenAI", "learn.microsoft.com/azure/ai-foundry/openai/reference",
+            ("openai.azure.com", "cognitiveservices.azure.com"), _OPENAI_RULES, _OPENAI_THINKING),
+    Dialect("deepseek", "DeepSeek", "api-docs.deepseek.com/api/create-chat-completion", ("api.deepseek.com",),
+            (Rename("max_completion_tokens", "max_tokens", "api-docs.deepseek.com/api/create-chat-completion"),
+             Drop(_SAMPLING, "api-docs.deepseek.com/guides/reasoning_model: without effect",
+                  models=("deepseek-reasoner",))),
+            Thinking("thinking", "api-docs.deepseek.com/guides/thinking_mode"),
+            no_developer="api-docs.deepseek.com/api/create-chat-completion: system, user, assistant, tool"),
+    Dialect("dashscope", "Qwen (DashScope)", "help.aliyun.com/zh/model-studio/use-qwen-by-calling-api",
+            ("dashscope.aliyuncs.com", "dashscope-intl.aliyuncs.com", "dashscope-us.aliyuncs.com"),
+            (Rename("max_completion_tokens", "max_tokens", "help.aliyun.com/zh/model-studio/use-qwen-by-calling-api"),),
+            Thinking("enable_thinking", "help.aliyun.com/zh/model-studio/deep-thinking", also=("reasoning_effort",)),
+            no_developer="help.aliyun.com/zh/model-studio/use-qwen-by-calling-api: system, user, assistant, tool"),
+    Dialect("moonshot", "Kimi (Moonshot)", "platform.moonshot.ai/docs/api/chat", ("api.moonshot.ai", "api.moonshot.cn"),
+            (Drop(("temperature",), "Bike4Mind/bike4mind#1089: `only 1 is allowed for this model`",
+                  models=("kimi-k2.5*", "kimi-k2.6*", "kimi-k3*"), keep=(1,)),),
+            Thinking("thinking", "platform.moonshot.ai/docs/guide/kimi-k2-5-quickstart", also=("reasoning_effort",)),
+            no_developer="platform.moonshot.ai/docs/api/chat: system, user, assistant"),
+    Dialect("ark", "Doubao (Volcengine Ark)", "volcengine.com/docs/82379/1494384", ("volces.com", "bytepluses.com"), (),
+            Thinking("thinking", "volcengine.com/docs/82379/1449737", also=("reasoning_effort",)),
+            no_developer="volcengine.com/docs/82379/1494384: system, user, assistant, tool"),
+    Dialect("gemini", "Gemini (OpenAI endpoint)", "ai.google.dev/gemini-api/docs/openai",
+            ("generativelanguage.googleapis.com",), (),
+            Thinking("reasoning_effort", "ai.google.dev/gemini-api/docs/openai, `Thinking`", off="none")),
+    Dialect("openrouter", "OpenRouter", "openrouter.ai/docs/api-reference/overview", ("openrouter.ai",), (),
+            Thinking("reasoning", "openrouter.ai/docs/guides/best-practices/reasoning-tokens",
+                     also=("reasoning_effort",))),
+    Dialect("huggingface", "Hugging Face Inference Providers",
+            "huggingface.co/docs/inference-providers/tasks/chat-completion", ("router.huggingface.co",)),
+    Dialect("vllm", "vLLM", "docs.vllm.ai/en/latest/serving/openai_compatible_server.html", (), (),
+            Thinking(_TEMPLATE, "docs.vllm.ai/en/latest/features/reasoning_outputs.html", also=("reasoning_effort",)),
+            no_developer="Qwen/Qwen3-32B, chat_template: other roles than system, user, assistant, tool are left out",
+            developer_models=("*gpt-oss*",)),
+    Dialect("sglang", "SGLang", "docs.sglang.ai/basic_usage/openai_api_completions.html", (), (),
+            Thinking(_TEMPLATE, "docs.sglang.ai/basic_usage/openai_api_completions.html, `Model Thinking`",
+                     also=("reasoning_effort",)),
+            no_developer="Qwen/Qwen3-32B, chat_template: other roles than system, user, assistant, tool are left out",
+            developer_models=("*gpt-oss*",)),
+    Dialect("llamacpp", "llama.cpp", "github.com/ggml-org/llama.cpp, tools/server/README.md", (), (),
+            Thinking(_TEMPLATE, "github.com/ggml-org/llama.cpp, tools/server/README.md, `chat_template_kwargs`")),
+    Dialect("ollama", "Ollama", "docs.ollama.com/api/openai-compatibility", (),
+            (Rename("max_completion_tokens", "max_tokens", "docs.ollama.com/api/openai-compatibility: is not listed"),),
+            Thinking("reasoning_effort", "docs.ollama.com/api/openai-compatibility", off="none")),
+    Dialect("tgi", "Hugging Face TGI", "huggingface.co/docs/text-generation-inference/messages_api", (),
+            (Rename("max_completion_tokens", "max_tokens", "huggingface.github.io/text-generation-inference"),)),
+)  # fmt: skip
+BY_NAME: Mapping[str, Dialect] = {dialect.name: dialect for dialect in DIALECTS}
+
+_SWITCHES = frozenset({"thinking", "enable_thinking", "reasoning_effort", "reasoning", _TEMPLATE})
+_TEMPLATE_SWITCHES = ("enable_thinking", "thinking")  # Qwen's, and DeepSeek's and Granite's
+_LITTLE = frozenset({"none", "minimal"})
+
+
+class Adapted(NamedTuple):
+    """How a call differs from what the client sent, because of whom it goes to. Nothing: it goes as it came."""
+
+    edits: Mapping[str, bytes | None] = {}
+    dropped: tuple[str, ...] = ()
+    mapped: tuple[str, ...] = ()  # "max_tokens -> max_completion_tokens"
+
+
+AS_IT_CAME = Adapted()
+
+
+def dialect_at(base_url: str) -> str:
+    """The name of the dialect at a known host; empty where it is not known."""
+    host = (urlsplit(base_url).hostname or "").lower()
+    return next((d.name for d in DIALECTS for known in d.hosts if host == known or host.endswith(f".{known}")), "")
+
+
+def adapted(call: Call, model: Model, upstream_name: str) -> Adapted:
+    """Pure. Looks at nothing where the model's server is not known."""
+    dialect = BY_NAME.get(model.server)
+    if dialect is None or call.endpoint is not Endpoint.CHAT:
+        return AS_IT_CAME
+    rules, no_developer = _rules(model.server, upstream_name)
+    work = _Work(call)
+    for rule in rules:
+        work.apply(rule)
+    if dialect.thinking is not None:
+        work.switch(dialect.thinking)
+    if no_developer:
+        work.no_developer()
+    return Adapted(work.edits, tuple(work.dropped), tuple(work.mapped)) if work.edits else AS_IT_CAME
+
+
+@lru_cache(maxsize=1024)  # a wildcard entry lets clients choose the names
+def _rules(server: str, upstream_name: str) -> tuple[tuple[Drop | Rename, ...], bool]:
+    """Those that hold for a model, and whether it lacks the role `developer`."""
+    dialect = BY_NAME[server]
+    name = upstream_name.lower().rpartition("/")[2]
+
+    def fits(globs: tuple[str, ...]) -> bool:
+        return any(fnmatchcase(name, glob) for glob in globs)
+
+    rules = tuple(rule for rule in dialect.rules if fits(rule.models) and not fits(rule.but))
+    return rules, bool(dialect.no_developer) and not fits(dialect.developer_models)
+
+
+class _Work:
+    """One call's edits under way."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.edits: dict[str, bytes | None] = {}
+        self.dropped: list[str] = []
+        self.mapped: list[str] = []
+
+    def apply(self, rule: Drop | Rename) -> None:
+        call = self.call
+        if isinstance(rule, Rename):
+            if call.source(rule.member) not in (b"", b"null"):
+                self.edits |= {rule.member: None, rule.to: self._cap()}
+                self.mapped.append(f"{rule.member} -> {rule.to}")
+            return
+        if rule.thinking and not thinks(call):
+            return
+        for member in rule.members:
+            if call.source(member) not in (b"", b"null") and call.decoded(member) not in rule.keep:
+                self.edits[member] = None
+                self.dropped.append(member)
+
+    def _cap(self) -> bytes:
+        """Of the two names for a cap, the newer wins where both are given."""
+        newer = self.call.source(self.call.form.caps[0])
+        return newer if newer not in (b"", b"null") else self.call.source(self.call.form.caps[1])
+
+    def switch(self, thinking: Thinking) -> None:
+        """Another server's switch for thinking becomes this one's; beside its own it is left out."""
+        given = self.call.holds(_SWITCHES)
+        if not given:
+            return
+        foreign = sorted(given - {thinking.member, *thinking.also})
+        if not foreign:
+            return
+        wanted = thinks(self.call)
+        own = given - set(foreign)
+        value = None if own or wanted is None else _switched(thinking, on=wanted)
+        for member in foreign:
+            self.edits[member] = None
+            if value is None:
+                self.dropped.append(member)
+            else:
+                self.mapped.append(f"{member} -> {thinking.member}")
+        if value is not None:
+            self.edits[thinking.member] = self.call.merged(thinking.member, value)
+
+    def no_developer(self) -> None:
+        if b'"developer"' not in self.call.body:
+            return
+        messages = self.call.decoded("messages")
+        if any(each.get("role") == "developer" for each in messages):
+            changed = [{**each, "role": "system"} if each.get("role") == "developer" else each for each in messages]
+            self.edits["messages"] = self.call.encode(changed)
+            self.mapped.append("developer -> system")
+
+
+def thinks(call: Call) -> bool | None:
+    """Whether a call switches thinking on or off, in whichever server's words; None where it does not say."""
+    for member in call.holds(_SWITCHES):
+        if (found := _wanted(member, call.decoded(member))) is not None:
+            return found
+    return None
+
+
+def _wanted(member: str, value: Any) -> bool | None:  # noqa: ANN401 - JSON can be anything
+    if member == _TEMPLATE and isinstance(value, dict):
+        value = next((value[name] for name in _TEMPLATE_SWITCHES if name in value), None)
+    elif member == "thinking" and isinstance(value, dict):
+        value = {"enabled": True, "disabled": False}.get(value.get("type", ""))
+    elif member == "reasoning" and isinstance(value, dict):
+        value = value.get("enabled", value.get("effort"))
+    if isinstance(value, str):
+        return value not in _LITTLE
+    return value if isinstance(value, bool) else None
+
+
+def _switched(thinking: Thinking, *, on: bool) -> object:
+    """The value of a server's own switch; None where it has none for this."""
+    if thinking.member == "thinking":
+        return {"type": "enabled" if on else "disabled"}
+    if thinking.member == _TEMPLATE:
+        return dict.fromkeys(_TEMPLATE_SWITCHES, on)
+    if thinking.member == "reasoning":
+        return {"enabled": on}
+    if thinking.member == "enable_thinking":
+        return on
+    return None if on else thinking.off or None

@@ -1,0 +1,165 @@
+"""Exchanges as each server documents them (`tests/data/dialects`), replayed through a real gateway, whole and streamed.
+
+Each folder's `about.json` says where the exchange stands and on what day it was read. None was recorded from the
+service itself: `verified` is `documentation`. `docs/compatibility.md` is made from these files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.core.dialects import BY_NAME
+from tests.replies import END, chunked, http, stream_head
+from tests.servers import Gateway, until
+from tests.upstream import Received, Step, Upstream
+
+DATA = Path(__file__).parent.parent / "data" / "dialects"
+NAMES = sorted(path.name for path in DATA.iterdir())
+PRICE = "{input: 1, cached_input: 0.1, output: 2}"
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+def about(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((DATA / name / "about.json").read_text())
+    return found
+
+
+def replay(received: Received) -> Iterator[Step]:
+    folder = DATA / received.path.split("/")[1]
+    if received.stream:
+        yield stream_head()
+        for event in (folder / "stream.sse").read_bytes().removesuffix(b"\n\n").split(b"\n\n"):
+            yield chunked(event + b"\n\n")
+        yield END
+    else:
+        yield http(200, (folder / "whole.json").read_bytes())
+
+
+def routes(base: str) -> str:
+    lines = ["version: 1", "providers:"]
+    for name in NAMES:
+        dialect = about(name)["dialect"]
+        azure = dialect == "azure"
+        how = "api_version: 2024-10-21" if azure else f"server: {dialect}"
+        url = f"{base}/{name}" if azure else f"{base}/{name}/v1"
+        lines.append(f'  {name}: {{base_url: "{url}", api_key: sk-0123456789abcdef, {how}}}')
+    lines.append("models:")
+    lines += [f'  {name}: {{provider: {name}, model: "{about(name)["model"]}", price: {PRICE}}}' for name in NAMES]
+    return "\n".join(lines)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Upstream]:
+    with Upstream(replay) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def replayed(tmp_path_factory: pytest.TempPathFactory, server: Upstream) -> Iterator[Gateway]:
+    written = routes(f"http://127.0.0.1:{server.port}").replace("2024-10-21", '"2024-10-21"')
+    with Gateway(tmp_path_factory.mktemp("dialects"), written) as started:
+        yield started
+
+
+class Answer:
+    """What a client makes of an answer, whole or streamed."""
+
+    def __init__(self, response: httpx.Response, *, stream: bool) -> None:
+        if stream:
+            datas = [line.removeprefix("data: ") for line in response.text.splitlines() if line.startswith("data: ")]
+            assert datas.pop() == "[DONE]"
+            self.events = [json.loads(data) for data in datas]
+        else:
+            self.events = [response.json()]
+        self.text = self.reasoning = self.finish = ""
+        self.tools: list[list[str]] = []
+        self.usage: dict[str, Any] = {}
+        for event in self.events:
+            self.usage = event.get("usage") or self.usage
+            for choice in event["choices"]:
+                self._take(choice)
+
+    def _take(self, choice: dict[str, Any]) -> None:
+        said = choice.get("message") or choice.get("delta") or {}
+        self.text += said.get("content") or ""
+        self.reasoning += said.get("reasoning_content") or said.get("reasoning") or ""
+        self.finish = choice.get("finish_reason") or self.finish
+        self.usage = choice.get("usage") or self.usage
+        for call in said.get("tool_calls") or ():
+            if call.get("id"):
+                self.tools.append([call["function"]["name"], ""])
+            self.tools[-1][1] += call["function"].get("arguments") or ""
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("name", NAMES)
+def test_as_documented(name: str, stream: bool, replayed: Gateway, server: Upstream) -> None:
+    told = about(name)
+    expect = told["expect"]
+    asked = {"messages": HELLO, **told["request"], **({"stream_options": {"include_usage": True}} if stream else {})}
+    before = len(replayed.rows())
+    response = replayed.post(json={"model": name, "stream": stream, **asked})
+    assert response.status_code == 200, response.text
+    answer = Answer(response, stream=stream)
+    assert (answer.text, answer.reasoning) == (expect["text"], expect["reasoning"])
+    assert (answer.finish, answer.tools) == (expect["finish"], expect["tool_calls"])
+    assert response.headers.get("x-gateway-dropped", "") == told["dropped"]
+
+    usage = expect["usage"]
+    dollars = (usage["input"] + usage["cached_input"] * 0.1 + (usage["output"] + usage["reasoning"]) * 2) / 1e6
+    assert answer.usage["cost"] == pytest.approx(dollars)
+    row = until("its row", lambda: replayed.rows()[before:])[-1]
+    assert (row["input_tokens"], row["cached_input_tokens"]) == (usage["input"], usage["cached_input"])
+    assert (row["output_tokens"], row["reasoning_tokens"]) == (usage["output"], usage["reasoning"])
+    assert (row["cost_nano"], row["usage_estimated"]) == (round(dollars * 1e9), 0)
+
+    sent = server.calls[-1]
+    assert {member: sent.json.get(member) for member in told["sent"]} == told["sent"]
+    assert sent.json["model"] == told["model"]
+
+
+def test_azure_by_deployment(replayed: Gateway, server: Upstream) -> None:
+    replayed.post(json={"model": "azure", "messages": HELLO})
+    sent = server.calls[-1]
+    assert sent.path == "/azure/openai/deployments/my-deployment/chat/completions?api-version=2024-10-21"
+    assert (sent.header("api-key"), sent.header("authorization")) == ("sk-0123456789abcdef", None)
+
+
+def test_a_dry_run_names_what_is_changed(replayed: Gateway, server: Upstream) -> None:
+    calls = len(server.calls)
+    asked = {"model": "openai", "messages": HELLO, "max_tokens": 9, "temperature": 0.5}
+    target = replayed.post(json=asked, headers={"x-gateway-dry-run": "true"}).json()["targets"][0]
+    assert (target["dropped"], target["mapped"]) == (["temperature"], ["max_tokens -> max_completion_tokens"])
+    assert len(server.calls) == calls
+
+
+def test_who_is_not_known_gets_the_clients_own_bytes(tmp_path: Path) -> None:
+    body = (
+        b'{"model": "m",  "messages": [{"role":"developer","content":"x"}], "enable_thinking": true, "max_tokens" : 5}'
+    )
+    with Upstream(lambda _: iter([http(200, (DATA / "openai" / "whole.json").read_bytes())])) as upstream:
+        written = (
+            f'version: 1\nproviders: {{up: {{base_url: "{upstream.base_url}"}}}}\nmodels: {{m: {{provider: up}}}}\n'
+        )
+        with Gateway(tmp_path, written) as gateway:
+            assert gateway.post(content=body).status_code == 200
+        assert upstream.calls[0].body == body
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_exchange_says_where_it_is_from(name: str) -> None:
+    told = about(name)
+    assert told["dialect"] in BY_NAME
+    assert told["verified"] == "documentation"
+    assert told["source"].startswith("https://")
+    assert told["shows"]
+
+
+def test_every_dialect_has_an_exchange() -> None:
+    assert {about(name)["dialect"] for name in NAMES} == set(BY_NAME)

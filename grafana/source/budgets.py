@@ -180,7 +180,6 @@ def _refused() -> list[Panel]:
         trend(
             About("Refused by budget", "Requests a second that a budget had no room for.", PER_SECOND, 8),
             Query(f"sum by (budget) ({per_second('gateway_budget_rejections_total', BUDGET)})", "{{budget}}"),
-            stack="normal",
         ),
         trend(
             About("Held for calls under way", "Reserved and leased, by account.", USD, 8),

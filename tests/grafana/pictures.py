@@ -1,11 +1,11 @@
 """Pictures of the dashboards, of a working day: `scripts/dashboards --render`.
 
-A real gateway serves two minutes of traffic with an outage, retries, refusals and budgets, and its exposition is read
-three times a second. Time is then stretched, so that the two minutes are six hours: each reading gets a timestamp, and
-what is measured in seconds of a machine (its CPU, start, and price of a token) is stretched alike. `promtool` makes
-blocks of it, a real Prometheus answers every query of every panel from them, and Chromium draws the answers with
-Grafana's component library: rendered with it, never run in Grafana. Recorded series are asked as the rules' own
-expressions, because rules are not evaluated backwards.
+A real gateway serves six hours of traffic in a few minutes: what came in two minutes is asked at once, its exposition
+is read while half of it is under way, and that reading gets the time of day of those two minutes. So the day has the same
+shape on a busy machine and an idle one. What is measured in seconds of a machine (its CPU, start, and the price of a
+token on it) is stretched alike. `promtool` makes blocks of the readings, a real Prometheus answers every query of every
+panel from them, and Chromium draws the answers with Grafana's component library: rendered with it, never run in
+Grafana. Recorded series are asked as the rules' own expressions, because rules are not evaluated backwards.
 """
 
 from __future__ import annotations
@@ -21,14 +21,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
 import yaml
 from tqdm import tqdm
 
@@ -41,11 +39,10 @@ from tests.upstream import Received, Reply, Step, Upstream
 
 ROOT = GRAFANA.parent
 RENDERER = ROOT / ".venv-render"
-SECONDS = 120
-STRETCH = 180
-READINGS = 3  # a second
-END = datetime.datetime(2026, 11, 25, 14, 57, tzinfo=datetime.UTC).timestamp()
-STEP = STRETCH // READINGS  # seconds between readings, stretched
+TURNS = 180
+STEP = 120  # seconds of a turn, on the day's clock
+DAY = TURNS * STEP
+END = datetime.datetime(2026, 11, 25, 14, 58, tzinfo=datetime.UTC).timestamp()
 
 ROUTES = """
 version: 1
@@ -75,11 +72,11 @@ keys:
   - {name: shop, value: a-key-of-the-shop-for-pictures, team: shop}
   - {name: apps, value: a-key-of-the-apps-for-pictures, team: apps}
   - {name: data, value: a-key-of-the-data-for-pictures, team: data}
-  - {name: lab, value: a-key-of-the-lab-for-pictures, team: research, limits: {requests_per_minute: 120}}
+  - {name: lab, value: a-key-of-the-lab-for-pictures, team: research}
 budgets:
-  - {name: company, limit_usd: 20, window: month, counts: all}
-  - {name: teams, per: team, match: {team: [shop, apps, data]}, limit_usd: 6, window: month, counts: all}
-  - {name: experiments, match: {team: research}, limit_usd: 0.5, window: month, counts: all}
+  - {name: company, limit_usd: 40, window: month, counts: all}
+  - {name: teams, per: team, match: {team: [shop, apps, data]}, limit_usd: 12, window: month, counts: all}
+  - {name: experiments, match: {team: research}, limit_usd: 0.7, window: month, counts: all}
 """
 
 KEYS = {"shop": 5, "apps": 4, "data": 3, "lab": 1}  # how often each asks
@@ -89,16 +86,11 @@ APPS = {"shop": ["helpdesk"] * 5 + [""], "apps": ["editor"] * 4 + [""], "data": 
 class Day:
     """What happens when: `at` is the share of the day that has passed."""
 
-    def __init__(self) -> None:
-        self.began = time.monotonic()
+    at = 0.0
 
-    @property
-    def at(self) -> float:
-        return (time.monotonic() - self.began) / SECONDS
-
-    def rate(self) -> float:
-        """Requests a second: up in the morning, a dip at noon."""
-        return 9 + 10 * math.sin(math.pi * min(1, self.at)) ** 2 - 6 * math.exp(-(((self.at - 0.5) / 0.07) ** 2))
+    def requests(self) -> int:
+        """Of a turn: more towards noon, fewer at noon itself."""
+        return round(7 + 8 * math.sin(math.pi * self.at) ** 2 - 5 * math.exp(-(((self.at - 0.5) / 0.06) ** 2)))
 
     def fails(self, model: str) -> float:
         if model == "deepseek-up" and 0.30 < self.at < 0.36:
@@ -127,71 +119,76 @@ def answers(day: Day, model: str, seed: int) -> Reply:
     return reply
 
 
-def traffic(gateway: Gateway, upstream: Upstream, day: Day) -> None:
+class Reading(NamedTuple):
+    at: float  # Unix seconds, of the day
+    stretch: float  # seconds of the day for each of the machine, since the turn before
+    took: float  # seconds of the machine since the first
+    text: str
+
+
+def play(gateway: Gateway, upstream: Upstream) -> Iterator[Reading]:
+    """A reading for each turn."""
+    day, dice = Day(), random.Random(9)  # noqa: S311 - as above
     for seed, model in enumerate(("qwen-up", "deepseek-up", "gpt-up")):
         upstream.always(model, answers(day, model, seed))
-    dice = random.Random(9)  # noqa: S311 - as above
 
-    def ask(who: str, app: str, stream: bool, size: int) -> None:
-        headers = {"authorization": f"Bearer a-key-of-the-{who}-for-pictures"} | ({"x-app": app} if app else {})
+    def ask() -> Callable[[], object]:
+        [who] = dice.choices(list(KEYS), list(KEYS.values()))
+        app, stranger = dice.choice(APPS[who]), dice.random() < 0.01
+        size = int({"helpdesk": 20_000, "pipeline": 30_000}.get(app, 9_000) * dice.lognormvariate(0, 0.4))
+        headers = {"authorization": f"Bearer a-key-of-the-{'stranger' if stranger else who}-for-pictures"}
         said = [{"role": "user", "content": "and so on " * (size // 10)}]
-        gateway.post(json={"model": "auto", "stream": stream, "max_tokens": 3000, "messages": said}, headers=headers)
+        body = {"model": "auto", "stream": dice.random() < 0.7, "max_tokens": 3000, "messages": said}
+        return lambda: gateway.post(json=body, headers=headers | ({"x-app": app} if app else {}))
 
-    with ThreadPoolExecutor(16) as pool:
-        while day.at < 1:
-            [who] = dice.choices(list(KEYS), KEYS.values())  # type: ignore[arg-type]  # weights may be any view
-            app = dice.choice(APPS[who])
-            size = int({"helpdesk": 20_000, "pipeline": 30_000}.get(app, 9_000) * dice.lognormvariate(0, 0.4))
-            pool.submit(ask, "stranger" if dice.random() < 0.01 else who, app, dice.random() < 0.7, size)
-            time.sleep(dice.expovariate(day.rate()))
-
-
-def readings(gateway: Gateway, day: Day) -> Iterator[tuple[float, str]]:
-    """Unix time and exposition, until the day is over."""
-    client = httpx.Client(base_url=gateway.ops_url, trust_env=False, timeout=10)
-    with client, tqdm(total=SECONDS, desc="a day of traffic", unit="s", file=sys.stderr, disable=None) as bar:
-        due = time.monotonic()
-        while day.at < 1:
-            yield time.time(), client.get("/metrics").raise_for_status().text
-            due += 1 / READINGS
-            bar.update(min(SECONDS, day.at * SECONDS) - bar.n)
-            time.sleep(max(0.0, due - time.monotonic()))
+    before = began = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        for turn in tqdm(range(TURNS), desc="a day of traffic", unit="turn", disable=None):
+            day.at = turn / TURNS
+            asked = [pool.submit(ask()) for _ in range(day.requests())]
+            for under_way in asked[: len(asked) // 2]:
+                under_way.result()
+            text, now = gateway.ops.get("/metrics").raise_for_status().text, time.monotonic()
+            yield Reading(END - (TURNS - 1 - turn) * STEP, STEP / (now - before), now - began, text)
+            before = now
+            wait(asked)
 
 
 SAMPLE = re.compile(r"^(\w+)(\{.*\})? (\S+)$")
 
 
-def stretched(found: Sequence[tuple[float, str]]) -> Iterator[str]:
+def stretched(found: Iterable[Reading]) -> Iterator[str]:
     """OpenMetrics lines with timestamps. A series that rests at 0 is told every other time only."""
-    last = found[-1][0]
-    moments = {END - round((last - at) * READINGS) * STEP: text for at, text in found}  # a late reading may share one
-    for index, (moment, text) in enumerate(moments.items()):
-        for line in text.splitlines():
+    spent: dict[str, tuple[float, float]] = {}  # CPU seconds by process: of the machine, and of the day
+    for turn, reading in enumerate(found):
+        for line in reading.text.splitlines():
             if line.startswith("#") or not (sample := SAMPLE.match(line)):
                 continue
             name, labels, value = sample[1], sample[2] or "", float(sample[3])
-            if value == 0 and index % 2:
+            if value == 0 and turn % 2:
                 continue
-            if name in ("process_cpu_seconds_total", "gateway_effective_price_usd_per_million_tokens"):
-                value *= STRETCH
+            if name == "process_cpu_seconds_total":
+                real, shown = spent.get(labels, (value, value))
+                spent[labels] = value, shown + (value - real) * reading.stretch
+                value = spent[labels][1]
             elif name == "process_start_time_seconds":
-                value = END - (last - value) * STRETCH
+                value = END - DAY
+            elif name == "gateway_effective_price_usd_per_million_tokens":
+                value *= (turn + 1) * STEP / max(reading.took, 1e-3)
             told = (labels[:-1] + "," if labels else "{") + 'instance="gateway-1:9464",job="gateway"}'
-            yield f"{name}{told} {value!r} {moment}\n"
+            yield f"{name}{told} {value!r} {reading.at}\n"
     yield "# EOF\n"
 
 
 def record(directory: Path) -> Path:
     """Plays the day; the file that `promtool` makes blocks of."""
-    with Upstream(replies.ok()) as upstream, Gateway(directory, ROUTES.replace("@BASE@", upstream.base_url)) as gateway:
-        day = Day()
-        playing = threading.Thread(target=traffic, args=(gateway, upstream, day))
-        playing.start()
-        found = list(readings(gateway, day))
-        playing.join()
     path = directory / "day.om"
-    with path.open("w") as file:
-        file.writelines(stretched(found))
+    with (
+        Upstream(replies.ok()) as upstream,
+        Gateway(directory, ROUTES.replace("@BASE@", upstream.base_url)) as gateway,
+        path.open("w") as file,
+    ):
+        file.writelines(stretched(play(gateway, upstream)))
     return path
 
 
@@ -210,17 +207,17 @@ RECORDED = re.compile(
 
 
 def expanded(expr: str) -> str:
-    """For variables at All only: matchers on a recorded series are left out."""
+    """For variables at All only: matchers on a recorded series are left out. Rates of 5 minutes become such of 10."""
 
     def put(found: re.Match[str]) -> str:
         span = f"[{found[3][1:-1]}:{STEP}s]" if found[3] else ""
-        return f"({expanded(RULES[found[1]])}){span}"
+        return f"({expanded(RULES[found[1]].replace('[5m]', '[10m]'))}){span}"
 
     return RECORDED.sub(put, expr)
 
 
 def asked(expr: str) -> str:
-    values = {"__range": f"{SECONDS * STRETCH}s", "__rate_interval": f"{5 * STEP}s", "__interval": f"{STEP}s"}
+    values = {"__range": f"{DAY}s", "__rate_interval": f"{5 * STEP}s", "__interval": f"{STEP}s"}
     return expanded(VARIABLE.sub(lambda found: values.get(found[1], ".*"), expr))
 
 
@@ -231,7 +228,7 @@ class Given(NamedTuple):
     answers: dict[int, dict[str, Any]]
 
     def write(self, path: Path) -> None:
-        times = {"from": (END - SECONDS * STRETCH) * 1000, "to": END * 1000, "step": STEP * 1000}
+        times = {"from": (END - DAY) * 1000, "to": END * 1000, "step": STEP * 1000}
         path.write_text(json.dumps({"dashboard": self.dashboard, "answers": self.answers, **times}))
 
 
@@ -244,7 +241,7 @@ def given(prometheus: Prometheus, dashboard: dict[str, Any]) -> Given:
             if target["instant"]:
                 found = prometheus.get("/api/v1/query", query=query, time=str(END))
             else:
-                span = {"start": str(END - SECONDS * STRETCH), "end": str(END), "step": str(STEP)}
+                span = {"start": str(END - DAY + STEP), "end": str(END), "step": str(STEP)}
                 found = prometheus.get("/api/v1/query_range", query=query, **span)
             answers[panel["id"]][target["refId"]] = found["result"]
     return Given(dashboard, answers)

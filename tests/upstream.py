@@ -259,7 +259,7 @@ class Upstream:
             step.reached.set()
             waiting: asyncio.Future[Any] = asyncio.ensure_future(asyncio.to_thread(step.opened.wait, 30))
         else:
-            waiting = asyncio.ensure_future(asyncio.sleep(step if isinstance(step, float) else 3600))
+            waiting = asyncio.ensure_future(asyncio.sleep(step if isinstance(step, float | int) else 3600))
         try:
             await asyncio.wait({leaving, waiting}, return_when=asyncio.FIRST_COMPLETED)
             return not leaving.done()

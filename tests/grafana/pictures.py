@@ -2,10 +2,10 @@
 
 A real gateway serves six hours of traffic in a few minutes: what came in two minutes is asked at once, its exposition
 is read while half of it is under way, and that reading gets the time of day of those two minutes. So the day has the
-same shape on a busy machine and an idle one. What is measured in seconds of a machine (its CPU, start, and the price of a
-token on it) is stretched alike. `promtool` makes blocks of the readings, a real Prometheus answers every query of every
-panel from them, and Chromium draws the answers with Grafana's component library: rendered with it, never run in
-Grafana. Recorded series are asked as the rules' own expressions, because rules are not evaluated backwards.
+same shape on a busy machine and an idle one. What is measured in seconds of a machine (its CPU, start, and the price
+of a token on it) is stretched alike. `promtool` makes blocks of the readings, a real Prometheus answers every query
+of every panel from them, and Chromium draws the answers with Grafana's component library: rendered with it, never run
+in Grafana. Recorded series are asked as the rules' own expressions, because rules are not evaluated backwards.
 """
 
 from __future__ import annotations

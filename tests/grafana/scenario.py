@@ -13,11 +13,11 @@ import httpx
 from tests import replies
 from tests.replies import Tokens
 from tests.servers import Gateway, until
-from tests.upstream import Gate, Received, Reply, Step, Upstream
+from tests.upstream import Received, Reply, Step, Upstream
 
 ROUTES = """
 version: 1
-defaults: {baseline: gpt, retries: 0, timeout: {total: 30s}}
+defaults: {baseline: gpt, retries: 0, timeout: {total: 600s}}
 providers:
   gpu: {base_url: "@BASE@"}
   deepseek: {base_url: "@BASE@"}
@@ -120,11 +120,10 @@ def _one_by_one(gateway: Gateway, upstream: Upstream) -> None:
     for bad in (replies.empty(), replies.status(503), replies.truncated()):  # the first was paid for
         upstream.script("qwen-up", bad)
         ask(gateway, WEB, app="helpdesk")
-    upstream.script("qwen-up", replies.after(1.5, good))
-    ask(gateway, WEB, app="helpdesk", stream=True)  # the hedge answers first
-    upstream.script("qwen-up", replies.after(0.8, good))
-    upstream.script("deepseek-up", replies.after(4, good))
-    ask(gateway, WEB, app="helpdesk", stream=True)  # the first answers first
+    _hedge(gateway, upstream, won="true")
+    upstream.always("deepseek-up", replies.after(4.0, good))
+    _hedge(gateway, upstream, won="false")
+    upstream.always("deepseek-up", good)
     upstream.script("qwen-up", replies.ok("word " * 30, usage="absent"))
     ask(gateway, WEB, app="helpdesk", stream=True)
     upstream.script("qwen-up", replies.with_bad_line())
@@ -142,16 +141,24 @@ def _one_by_one(gateway: Gateway, upstream: Upstream) -> None:
     until("the breaker to open", lambda: gateway.metric("gateway_breaker_state", model="kimi") == 2)
 
 
+def _hedge(gateway: Gateway, upstream: Upstream, won: str) -> None:
+    """A slow first attempt, until there is such a hedge: only a share of a route's requests may have one."""
+
+    def once() -> bool:
+        for _ in range(10):
+            ask(gateway, WEB, app="helpdesk")
+        upstream.script("qwen-up", replies.after(1.5, replies.ok()))
+        ask(gateway, WEB, app="helpdesk", stream=True)
+        return gateway.metric("gateway_hedges_total", route="support", won=won) > 0
+
+    until(f"a hedge, won: {won}", once, 60)
+
+
 def _leave(gateway: Gateway, upstream: Upstream) -> None:
     """A client that hangs up in the middle."""
     upstream.script("qwen-up", replies.ok("and so on " * 200, pause=0.05))
-    body = {"model": "auto", "stream": True, "messages": [{"role": "user", "content": "Say hello."}]}
-    headers = {"authorization": f"Bearer {WEB}", "x-app": "helpdesk"}
-    with (
-        contextlib.closing(httpx.Client(base_url=gateway.url, trust_env=False, timeout=30)) as client,
-        client.stream("POST", "/v1/chat/completions", json=body, headers=headers) as answer,
-    ):
-        next(answer.iter_bytes())
+    with streamed(gateway):
+        pass
 
 
 def _refused(gateway: Gateway, upstream: Upstream) -> None:
@@ -181,13 +188,20 @@ def _reloads(gateway: Gateway) -> None:
 @contextlib.contextmanager
 def under_way(gateway: Gateway, upstream: Upstream) -> Iterator[None]:
     """One more call, which does not end before the block does: it is in flight, and its budget holds its ceiling."""
-    gate = Gate()
-    upstream.script("qwen-up", replies.ok(gate=gate))
-    with ThreadPoolExecutor(1) as pool:
-        calling = pool.submit(ask, gateway, WEB, app="helpdesk", stream=True, max_tokens=1000)
-        assert gate.reached.wait(10)
-        try:
-            yield
-        finally:
-            gate.open()
-            calling.result()
+    upstream.script("qwen-up", replies.ok("and so on " * 600, pause=0.5))
+    with streamed(gateway, max_tokens=1000):
+        yield
+
+
+@contextlib.contextmanager
+def streamed(gateway: Gateway, **more: Any) -> Iterator[None]:
+    """A stream of which the first bytes have come. At the end of the block the client hangs up."""
+    body = {"model": "auto", "stream": True, "messages": [{"role": "user", "content": "Say hello."}], **more}
+    headers = {"authorization": f"Bearer {WEB}", "x-app": "helpdesk"}
+    with (
+        contextlib.closing(httpx.Client(base_url=gateway.url, trust_env=False, timeout=60)) as client,
+        client.stream("POST", "/v1/chat/completions", json=body, headers=headers) as answer,
+    ):
+        chunks = answer.iter_bytes()  # kept: what is forgotten is closed, and the stream with it
+        next(chunks)
+        yield

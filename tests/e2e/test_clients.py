@@ -32,12 +32,13 @@ models:
   broken: {provider: loop, model: broken-up, price: unmetered}
   cut: {provider: loop, model: cut-up, price: unmetered}
   tools: {provider: loop, model: tools-up, price: unmetered}
+  thinks: {provider: loop, model: thinks-up, price: unmetered, supports: [reasoning]}
   dollar: {provider: loop, model: dollar-up, price: {input: 0, output: 100000}}
   endless: {provider: loop, model: endless-up, price: unmetered}
 routes:
   - {name: default, match: {model: auto}, use: [smol], baseline: loop}
 keys:
-  - {name: suite, value: "${KEY}", allow: [auto, smol, loop, broken, cut, tools, "smoll"]}
+  - {name: suite, value: "${KEY}", allow: [auto, smol, loop, broken, cut, tools, thinks, "smoll"]}
   - {name: poor-python, value: "poor-python-0123456789", budget: {limit_usd: 1, window: total}}
   - {name: poor-node, value: "poor-node-0123456789", budget: {limit_usd: 1, window: total}}
   - {name: busy-python, value: "busy-python-0123456789", limits: {max_in_flight: 1}}
@@ -51,6 +52,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         upstream.always("broken-up", replies.status(500))
         upstream.always("cut-up", replies.cut_after(2))
         upstream.always("tools-up", replies.tool_call())
+        upstream.always("thinks-up", replies.reasoning())
         upstream.always("dollar-up", replies.ok(tokens=Tokens(output=10)))  # one dollar
         upstream.always("endless-up", replies.words_then([STALL]))
         routes = ROUTES.replace("@BASE@", upstream.base_url)
@@ -74,7 +76,7 @@ def run(command: list[str], gateway: Gateway, client_home: Path) -> None:
     language = client_home.name.removeprefix("openai-")
     given |= {f"GATEWAY_{kind.upper()}_KEY": f"{kind}-{language}-0123456789" for kind in ("poor", "busy")}
     env = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **given}
-    ended = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    ended = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=480, check=False)
     assert ended.returncode == 0, f"{ended.stdout[-6000:]}\n{ended.stderr[-3000:]}"
     assert "passed" in ended.stdout or "# pass" in ended.stdout  # it ran something
     check_what_arrived(gateway, language)
@@ -106,5 +108,5 @@ def test_openai_python(served: Gateway) -> None:
 
 def test_openai_node(served: Gateway) -> None:
     client = home("openai-node")
-    suite = "tests/clients/openai-node/openai.test.mjs"
-    run(["node", "--test", "--test-reporter=tap", suite], served, client)
+    suite = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/clients/openai-node").glob("*.test.mjs"))
+    run(["node", "--test", "--test-concurrency=1", "--test-reporter=tap", *suite], served, client)

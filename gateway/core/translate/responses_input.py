@@ -61,7 +61,7 @@ class _Turns:
             self._notes.refuse("input (an item that is no object)")
             return
         kind = item.get("type") or ("message" if "role" in item else None)
-        take = _ITEMS.get(kind) if isinstance(kind, str) else None
+        take = ITEMS.get(kind) if isinstance(kind, str) else None
         if take is None:
             self._notes.refuse(f"input: {kind}")
         else:
@@ -196,7 +196,7 @@ _PARTS: Mapping[str, Callable[[Mapping[str, Any], Notes], Message | None]] = {
     "input_file": _file,
     "input_audio": _audio,
 }
-_ITEMS: Mapping[str, Callable[[_Turns, Mapping[str, Any]], None]] = {
+ITEMS: Mapping[str, Callable[[_Turns, Mapping[str, Any]], None]] = {
     "message": _Turns.message,
     "function_call": _Turns.call,
     "custom_tool_call": _Turns.call,

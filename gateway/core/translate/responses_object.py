@@ -64,6 +64,7 @@ def opening(call: Call, answer: Mapping[str, Any], base: str) -> dict[str, Any]:
         "user": call.decoded("user"),
         "metadata": _metadata(call),
         **{name: default if repeated[name] is None else repeated[name] for name, default in _REPEATED.items()},
+        "tools": [_tool(tool) for tool in repeated["tools"] or ()],
     }
 
 
@@ -118,6 +119,12 @@ def error_event(error: object) -> dict[str, Any]:
     code = said.get("code") if isinstance(said.get("code"), str) else said.get("type")
     message = word(said.get("message")) or "the upstream failed"
     return {"code": word(code) or "server_error", "message": message, "param": said.get("param")}
+
+
+def _tool(tool: Any) -> Any:  # noqa: ANN401 - JSON can be anything
+    """A tool as it was declared, with the members that a function always has."""
+    is_function = isinstance(tool, dict) and tool.get("type") == "function"
+    return {"description": None, "parameters": None, "strict": None, **tool} if is_function else tool
 
 
 def _metadata(call: Call) -> Any:  # noqa: ANN401 - JSON can be anything

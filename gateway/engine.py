@@ -26,6 +26,7 @@ from gateway.core.limits import touched
 from gateway.core.routing import Plan, Signals, route_of
 from gateway.core.routing import plan as plan_for
 from gateway.core.tasks import classify
+from gateway.counting import Counting
 from gateway.dispatch import Dispatcher, Shared
 from gateway.errors import GatewayError, Overloaded, QuotaExceeded, RequestError, RouteExhausted
 from gateway.flight import Flight, Request
@@ -51,6 +52,7 @@ class Engine:
     def __init__(self, parts: Parts) -> None:
         self.config = parts.config
         self._shared = parts.shared
+        self._counting = Counting(parts.providers, parts.shared.json)
         self._dispatcher = Dispatcher(parts.providers, parts.shared)
         self._ledger = parts.ledger
         self._dice = random.Random()  # noqa: S311 - for jitter and weights, not for secrets
@@ -67,12 +69,14 @@ class Engine:
             flight.admitted = time.monotonic()
             flight.task = classify(call, self.config.rules.tasks, known=self.config.rules.known_tasks)
             passed = self._pass_limits(call, flight)
-            if self.config.rules.caches and await self._answer_again(call, flight, client):
+            if self.config.rules.caches and not call.form.free and await self._answer_again(call, flight, client):
                 return
             plan = await self._decide(call, flight)
             flight.decided = time.monotonic()
             if call.hints.dry_run:
                 await self._explain(plan, flight, client)
+            elif call.form.free:
+                await self._counting.answer(call, plan, flight, client)
             else:
                 await self._attempts(plan, flight, client)
         except asyncio.CancelledError:
@@ -110,7 +114,7 @@ class Engine:
         quotas = touched(rules.quotas, call, flight.task, principal)
         if not quotas:
             return None
-        passed = self._shared.rates.enter(quotas, call.estimated_input)
+        passed = self._shared.rates.enter(quotas, 0 if call.form.free else call.estimated_input)
         flight.quota_headers = passed.headers
         return passed
 
@@ -139,7 +143,7 @@ class Engine:
         rules, shared = self.config.rules, self._shared
         assert flight.task is not None
         touched = None
-        if rules.budgets or flight.principal.budgets:
+        if (rules.budgets or flight.principal.budgets) and not call.form.free:
             touched = rules.guards.touched(call, flight.task, flight.principal, flight.began)
             await shared.spending.know(touched.of_request)
         signals = Signals(

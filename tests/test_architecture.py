@@ -26,7 +26,7 @@ LAYERS = (
     ("dispatch",),
     ("binary",),
     ("exchange",),
-    ("caching", "charging", "operations", "owners"),
+    ("caching", "charging", "counting", "operations", "owners"),
     (
         "pace",
         "health",
@@ -54,7 +54,7 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ENGINE = (
     *("engine", "dispatch", "charging", "exchange", "flight", "pace", "sessions", "admission", "spending", "rates"),
-    *("outputs", "client", "patience", "loads", "observed", "caching", "owners", "race", "binary"),
+    *("outputs", "client", "patience", "loads", "observed", "caching", "counting", "owners", "race", "binary"),
 )
 SEAMS = {
     "gateway.providers.base",

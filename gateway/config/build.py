@@ -89,6 +89,7 @@ def _provider(name: str, written: schema.Provider, folder: Path, problems: Probl
         for each in ("model", "threads", "context", "parallel", "litellm_provider", "api_version")
     }
     options |= {option: str(value) for option, value in (written.options or {}).items() if value}
+    apis = written.apis or default_apis(written.dialect, base_url)
     return ProviderConfig(
         name=name,
         dialect=written.dialect,
@@ -96,7 +97,7 @@ def _provider(name: str, written: schema.Provider, folder: Path, problems: Probl
         api_key=str(written.api_key or ""),
         headers={header: str(value) for header, value in (written.headers or {}).items() if value},
         ca_file=ca_file,
-        apis=frozenset(written.apis or default_apis(written.dialect, base_url)),
+        apis=frozenset((*apis, "count_tokens") if "messages" in apis else apis),
         metrics=str(written.metrics or ""),
         options={option: value for option, value in options.items() if value is not None},
         disabled=why,

@@ -80,11 +80,11 @@ class Provider(Shape):
         description="Sent as `Authorization: Bearer`. Write ${NAME}: the provider sleeps while it is not set.",
     )
     headers: dict[f.HeaderName, f.HeaderValue] | None = Field(default=None, description="More headers, sent each time.")
-    apis: list[Literal["chat", "messages", "responses"]] | None = Field(
+    apis: list[Literal["chat", "messages", "count_tokens", "responses"]] | None = Field(
         default=None,
         min_length=1,
-        description="What the server has: `chat` (with completions and embeddings), `messages` (Anthropic's), "
-        "`responses`. Default: chat, and responses at OpenAI itself.",
+        description="What the server has: `chat` (with completions and embeddings), `messages` (Anthropic's, with "
+        "`count_tokens`), `responses`. Others are translated. Default: chat, and responses at OpenAI itself.",
     )
     server: Literal[*DIALECT_NAMES] | None = Field(  # type: ignore[valid-type]  # a Literal of the table's names
         default=None,

@@ -21,7 +21,7 @@ class ProviderConfig(NamedTuple):
     headers: Mapping[str, str] = {}
     ca_file: str = ""
     proxy: str = ""
-    apis: frozenset[str] = frozenset({"chat"})  # that the server has: chat, messages, responses
+    apis: frozenset[str] = frozenset({"chat"})  # that the server has: chat, messages, count_tokens, responses
     metrics: str = ""  # "off", or the URL of the server's own metrics; empty: /metrics beside the API's /v1
     options: Mapping[str, object] = {}  # of "local" and "litellm": {"threads": 2}, {"litellm_provider": "bedrock", ...}
     disabled: str = ""

@@ -23,6 +23,7 @@ class Endpoint(StrEnum):
     CHAT = "/chat/completions"
     COMPLETIONS = "/completions"
     EMBEDDINGS = "/embeddings"
+    COUNT_TOKENS = "/messages/count_tokens"  # docs.anthropic.com/en/api/messages-count-tokens
     MESSAGES = "/messages"  # Anthropic's API: docs.anthropic.com/en/api/messages
     RESPONSES = "/responses"  # platform.openai.com/docs/api-reference/responses
     MODERATIONS = "/moderations"
@@ -45,6 +46,7 @@ class Form(NamedTuple):
     api: str = "chat"  # its name in a provider's `apis:`
     messages: bool = False  # the content is an array of message objects and nothing else
     choices: bool = False  # several answers may be asked for, with `n`
+    free: bool = False  # it makes nothing and costs nothing; where its server lacks it, the gateway answers itself
     asks_usage: bool = False  # a stream brings usage only where `stream_options.include_usage` asks for it
     kept: tuple[str, ...] = ()  # members that refer to what one provider keeps
     refused: Mapping[str, str] = {}  # flags that nobody may set, and why
@@ -82,6 +84,15 @@ FORMS: Mapping[Endpoint, Form] = {
         asks_usage=True,
     ),
     Endpoint.EMBEDDINGS: Form("input", lambda _, given: read_input(given)),
+    Endpoint.COUNT_TOKENS: Form(
+        "messages",
+        _messages,
+        schema=("output_config", "output_format"),
+        user=("metadata", "user_id"),
+        messages=True,
+        api="count_tokens",
+        free=True,
+    ),
     Endpoint.MESSAGES: Form(
         "messages",
         _messages,

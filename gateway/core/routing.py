@@ -266,7 +266,7 @@ def _fitted(target: Target, call: Call, skipped: list[Skipped], now: float | Non
 
 def _unable(model: Model, call: Call) -> str:
     """Why a model cannot do what the request needs; empty where it can."""
-    if call.form.api not in model.apis:
+    if call.form.api not in model.apis and not call.form.free:
         needed = translation(call, model)
         if needed is None:
             return f"its server has no {call.endpoint} (`apis` of provider {model.provider})"

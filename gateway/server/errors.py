@@ -61,8 +61,11 @@ def _anthropic_event(error: GatewayError, _before: bytes) -> bytes:
 
 OPENAI = Errors(envelope, _openai_event)
 
+ANTHROPIC = Errors(_anthropic, _anthropic_event)
+
 ERRORS: Mapping[Endpoint, Errors] = {
-    Endpoint.MESSAGES: Errors(_anthropic, _anthropic_event),
+    Endpoint.COUNT_TOKENS: ANTHROPIC,
+    Endpoint.MESSAGES: ANTHROPIC,
     Endpoint.RESPONSES: Errors(envelope, _response_event),
 }
 """Of endpoints that do not say it as OpenAI's chat does."""

@@ -37,6 +37,7 @@ VIEWS: Mapping[Endpoint, View] = {
     Endpoint.CHAT: _OPENAI,
     Endpoint.COMPLETIONS: _OPENAI,
     Endpoint.EMBEDDINGS: _OPENAI,
+    Endpoint.COUNT_TOKENS: View(messages.read_answer, messages.read_event),  # whatever it is, it is no message
     Endpoint.MESSAGES: View(messages.read_answer, messages.read_event),
     Endpoint.RESPONSES: View(responses.read_answer, responses.read_event),
     Endpoint.MODERATIONS: _ROWS,

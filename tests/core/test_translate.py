@@ -243,3 +243,11 @@ def test_comments_pass() -> None:
     sent = translate_bytes({**HI, "stream": True}, [b": one moment\n\n", stream_of([])])
     assert sent == b": one moment\n\n"
     assert events_in(b"") == []
+
+
+def test_what_the_client_has_begun_is_not_repeated() -> None:
+    """llama.cpp begins a whole answer with it; another server's answer may begin so of its own accord."""
+    body = {**HI, "messages": [*HI["messages"], {"role": "assistant", "content": [{"type": "text", "text": "["}]}]}
+    answer = {"choices": [{"index": 0, "message": {"content": "[[1]]"}, "finish_reason": "stop"}]}
+    assert translate_answer(body, answer)["content"][0]["text"] == "[[1]]"
+    assert translate_answer(body, {**answer, "timings": {}})["content"][0]["text"] == "[1]]"

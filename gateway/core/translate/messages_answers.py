@@ -40,22 +40,19 @@ def read_answer(call: Call, body: bytes, json: Json) -> bytes:
     message = choice.get("message")
     message = message if isinstance(message, dict) else {}
     blocks: list[dict[str, Any]] = []
-    for kind, text in _texts(message):
+    for kind, text in _texts(message if not call.prefilled else _without_echo(message, answer, call)):
         if blocks and blocks[-1]["type"] == kind:
             blocks[-1][kind] += text
         else:
             blocks.append({"type": kind, kind: text, **({"signature": ""} if kind == "thinking" else {})})
     calls = [_Call(given, number) for number, given in enumerate(tool_calls(message))]
     for each in calls:
-        try:
-            given = json.loads(each.arguments.encode()) if each.arguments.strip() else {}
-        except ValueError:
-            given = None
-        if not isinstance(given, dict):
+        given = _arguments(each.arguments, json)
+        if given is None and choice.get("finish_reason") != "length":
             return json.dumps(
                 _error(500, {"message": f"the arguments of the call of {each.name!r} are no JSON object"})
             )
-        blocks.append({**each.block, "input": given})
+        blocks.append({**each.block, "input": given or {}})  # half a call, cut by its cap, is none to be made
     reported = reported_usage(answer, choice)
     usage = read_usage(reported)
     characters = sum(len(text) for _, text in _texts(message)) + sum(len(each.arguments) for each in calls)
@@ -290,6 +287,26 @@ def _stop(choice: Mapping[str, Any], call: Call, *, called: bool, refused: bool)
 def _texts(message: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What is to be read in a message or a delta as (kind of block, text): a refusal is a text here."""
     return (("text" if kind == "refusal" else kind, text) for kind, text in texts(message))
+
+
+def _arguments(text: str, json: Json) -> dict[str, Any] | None:
+    """A call's input; None where it is no JSON object."""
+    try:
+        value = json.loads(text.encode()) if text.strip() else {}
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _without_echo(message: Mapping[str, Any], answer: Mapping[str, Any], call: Call) -> Mapping[str, Any]:
+    """llama.cpp repeats what the client has begun in whole answers, though not in streams; `timings` is its sign."""
+    last = call.decoded("messages")[-1].get("content")
+    parts = last if isinstance(last, list) else [{"text": last}]
+    begun = "".join(word(part.get("text")) for part in parts if isinstance(part, dict))
+    content = message.get("content")
+    if "timings" in answer and begun and isinstance(content, str) and content.startswith(begun):
+        return {**message, "content": content[len(begun) :]}
+    return message
 
 
 def _error(status: int, said: object) -> dict[str, Any]:

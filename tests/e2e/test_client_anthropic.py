@@ -1,0 +1,66 @@
+"""Anthropic's Python SDK in its own locked environment, against a gateway with the real embedded model."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests import replies
+from tests.e2e.test_clients import KEY, ROOT, home
+from tests.servers import Gateway, until
+from tests.upstream import Upstream
+
+ROUTES = """
+version: 1
+providers:
+  embedded: {dialect: local, threads: 2, parallel: 2}
+  loop: {base_url: "@BASE@"}
+models:
+  smol: {provider: embedded, hosting: self, price: {usd_per_hour: 0.05, tokens_per_second: {input: 300, output: 90}}}
+  prefill: {provider: embedded, model: smol, hosting: self, price: unmetered, supports: [prefill]}
+  loop: {provider: loop, model: loop-up, price: {input: 1, output: 2}}
+  spent: {provider: loop, model: spent-up, price: {input: 1, output: 2}}
+  forbidden: {provider: loop, price: unmetered}
+  broken: {provider: loop, model: broken-up, price: unmetered}
+  cut: {provider: loop, model: cut-up, price: unmetered}
+  tools: {provider: loop, model: tools-up, price: unmetered}
+  thinker: {provider: loop, model: thinker-up, price: unmetered}
+routes:
+  - {name: default, match: {model: auto}, use: [smol], baseline: loop}
+budgets:
+  - {name: tiny, match: {model: spent}, limit_usd: 0.0000001, window: total}
+keys:
+  - {name: suite, value: "${KEY}", allow: [auto, prefill, smol, loop, spent, broken, cut, tools, thinker, "smoll"]}
+"""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with Upstream(replies.ok()) as upstream:
+        upstream.always("broken-up", replies.status(500))
+        upstream.always("cut-up", replies.cut_after(2))
+        upstream.always("tools-up", replies.tool_call())
+        upstream.always("thinker-up", replies.reasoning())
+        routes = ROUTES.replace("@BASE@", upstream.base_url)
+        with Gateway(tmp_path_factory.mktemp("anthropic"), routes, env={"KEY": KEY}) as gateway:
+            bearer = {"authorization": f"Bearer {KEY}"}
+            until("the embedded model", lambda: gateway.chat("smol", headers=bearer, max_tokens=1).is_success, 30)
+            yield gateway
+
+
+def test_anthropic_python(served: Gateway) -> None:
+    client = home("anthropic-python")
+    suite = "tests/clients/anthropic-python"
+    command = [str(client / "bin/python"), "-m", "pytest", "-q", "-c", f"{suite}/pytest.ini", "-p", "no:cacheprovider"]
+    given = {"GATEWAY_URL": f"{served.url}/v1", "GATEWAY_KEY": KEY}
+    env = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **given}
+    ended = subprocess.run(
+        [*command, suite], env=env, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ended.returncode == 0, f"{ended.stdout[-6000:]}\n{ended.stderr[-3000:]}"
+    assert "passed" in ended.stdout  # it ran something
+    rows = until("its last rows", lambda: served.rows("SELECT * FROM requests WHERE requested_model = 'spent'"))
+    assert [(row["status"], row["rejection"]) for row in rows] == [(429, "budget")], "a spent budget is asked once"

@@ -150,8 +150,8 @@ def default_apis(dialect: str, base_url: str) -> tuple[str, ...]:
     """
     host = urlsplit(base_url).hostname or ""
     if dialect == "local":
-        # Messages too are better translated: its own take no notice of schemas and say nothing in Anthropic's words where
-        # they refuse (decision 0017). What it counts, it counts right.
+        # Messages too are better translated: its own take no notice of schemas, and its refusals are not in Anthropic's
+        # words (decision 0017). What it counts, it counts right.
         return ("chat", "count_tokens")
     return ("chat", "responses") if host.endswith(_NEW_CAP_HOSTS) else ("chat",)
 

@@ -182,6 +182,9 @@ NOT_CARRIED: Mapping[str, bool] = {  # whether the answer means the same without
     "container": False,
     "inference_geo": False,  # where data go is a promise that we cannot make for another's server
     "mcp_servers": False,
+    # Members of chat whose answers this API has no words for.
+    **dict.fromkeys(("audio", "best_of", "function_call", "functions", "modalities", "n"), False),
+    "stream_options": True,
 }
 
 MESSAGES_TO_CHAT = Translation(

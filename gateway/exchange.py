@@ -327,7 +327,7 @@ class Exchange:
 
     def _attempt(self) -> Attempt:
         trace = self.flight.trace_headers(self.seen.span_id)
-        return Attempt(self.call, self.target, self._charge.cap, self._sent, trace)
+        return Attempt(self.call, self.target, self._charge.cap, self._sent, trace, self.flight.upload)
 
     def _sent(self) -> None:
         if self.seen.sent_at is None:

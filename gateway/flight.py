@@ -27,6 +27,7 @@ from gateway.core.usage import together
 from gateway.core.verdicts import said
 from gateway.errors import RequestError
 from gateway.observed import NOTHING, Observed
+from gateway.providers.base import Upload
 
 Header = tuple[bytes, bytes]
 
@@ -104,6 +105,7 @@ class Flight:
         self.assembly: Assembly | None = None  # of the answer, where its route keeps that
         self.admitted: float | None = None  # when it had its place, and when its plan was made
         self.decided: float | None = None
+        self.upload: Upload | None = None  # the files of a form
         self.binary = False  # bytes of an answer are out that cannot hold an error
         self.error_told = False  # the stream's last event was the upstream's own error
 
@@ -318,7 +320,7 @@ class Flight:
             max_cost_nano=call.hints.max_cost_nano_usd if call is not None else None,
             timeout=call.hints.timeout if call is not None else None,
             asked_task=call.hints.task if call is not None else "",
-            body_bytes=len(call.body) if call is not None else None,
+            body_bytes=call.body_size if call is not None else None,
             cache=self.cached,
             cache_saved_nano=self.kept.cost_nano if self.kept is not None else 0,
             trace_id=self.trace_id,

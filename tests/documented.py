@@ -113,3 +113,11 @@ MODERATE = Ask("/moderations", {"input": "I want to be kind."})
 RANK = Ask("/rerank", {"query": "capital?", "documents": ["Carson City", {"text": "Washington"}], "top_n": 2})
 SPEAK = Ask("/audio/speech", {"input": "The quick brown fox jumped.", "voice": "alloy"})
 """27 characters."""
+RECORDING = ("file", ("speech.wav", b"RIFF\x00\r\n--almost a boundary\r\n\r\n" + bytes(range(256)) * 400, "audio/wav"))
+HEAR = Ask("/audio/transcriptions", {"prompt": "An idea"}, (RECORDING,))
+TRANSLATE = Ask("/audio/translations", {}, (RECORDING,))
+EDIT = Ask(
+    "/images/edits",
+    {"prompt": "A lovely gift basket"},
+    (("image[]", ("a.png", b"\x89PNG one", "image/png")), ("image[]", ("b.png", b"\x89PNG two", "image/png"))),
+)

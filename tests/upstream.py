@@ -19,6 +19,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from email.parser import BytesParser
+from email.policy import HTTP
 from enum import Enum
 from functools import cached_property
 from types import TracebackType
@@ -88,9 +90,22 @@ class Received:
             return {}
         return value if isinstance(value, dict) else {}
 
+    @cached_property
+    def form(self) -> dict[str, list[bytes]]:
+        """The parts of a form with files, by name, as Python's own parser of MIME reads them."""
+        kind = self.header("content-type") or ""
+        if not kind.startswith("multipart/form-data"):
+            return {}
+        message = BytesParser(policy=HTTP).parsebytes(f"content-type: {kind}\r\n\r\n".encode() + self.body)
+        found: dict[str, list[bytes]] = {}
+        for part in message.iter_parts():
+            name = part.get_param("name", header="content-disposition")
+            found.setdefault(str(name), []).append(part.get_payload(decode=True))
+        return found
+
     @property
     def model(self) -> str:
-        return str(self.json.get("model", ""))
+        return self.form["model"][0].decode() if "model" in self.form else str(self.json.get("model", ""))
 
     @property
     def stream(self) -> bool:

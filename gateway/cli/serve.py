@@ -52,6 +52,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--max-body", type=_size, default=32 * 1024**2, metavar="SIZE", help="largest request body (default 32m)"
     )
     parser.add_argument(
+        "--max-upload", type=_size, default=100 * 1024**2, metavar="SIZE", help="largest form with files (default 100m)"
+    )
+    parser.add_argument(
         "--allow-anonymous", action="store_true", help="without keys, serve on other addresses than loopback too"
     )
     parser.add_argument("--log-format", choices=["text", "json"], default="text", help="(default %(default)s)")
@@ -66,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
         max_in_flight=args.max_in_flight,
         max_connections=args.max_connections,
         max_body=args.max_body,
+        max_upload=args.max_upload,
         log_format=args.log_format,
     )
     try:

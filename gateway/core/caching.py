@@ -93,6 +93,8 @@ def _varies(call: Call) -> str:
             return "temperature is not 0"
         if call.choices > 1:
             return "several answers are asked for"
+    if call.parts is not None:
+        return "files are not compared"
     if call.remote:
         return "an image or file is only an address"
     for name in call.holds(_OUTSIDE_NAMES):

@@ -19,9 +19,10 @@ from gateway.core.hints import Hints, read_hints
 from gateway.core.usage import estimate_tokens
 from gateway.errors import RequestError
 
-if TYPE_CHECKING:  # both import this module
+if TYPE_CHECKING:  # they import this module
     from gateway.core.budgets import Budget
     from gateway.core.limits import Limit
+    from gateway.core.multipart import Parts
 
 __all__ = ["Call", "Endpoint", "Hints", "Json", "Principal", "Source", "outgoing_body", "parse"]
 
@@ -83,8 +84,8 @@ class Call:
 
     __slots__ = (
         *("_content", "_fields", "_has", "_json", "_made", "_messages"),
-        *("body", "choices", "endpoint", "form", "headers", "hints", "longest", "max_output", "model", "n", "stream"),
-        "wants_usage",
+        *("body", "choices", "endpoint", "form", "headers", "hints", "longest", "max_output", "model", "n"),
+        *("parts", "stream", "wants_usage"),
     )
 
     endpoint: Endpoint
@@ -111,6 +112,7 @@ class Call:
         self._has: frozenset[str] | None = None
         self._messages: list[dict[str, Any]] | None = None
         self._made: dict[object, Any] | None = None
+        self.parts: Parts | None = None  # of a form with files, whose fields `body` has as JSON
         self.model = _model(fields, self.form.model)
         self.stream = self.wants_usage = False
         self.max_output = self.longest = None
@@ -208,6 +210,11 @@ class Call:
     def items(self) -> int:
         """Prompts or inputs, each of which is answered."""
         return self._read_content().items
+
+    @property
+    def body_size(self) -> int:
+        """Bytes, as it came."""
+        return len(self.body) if self.parts is None else self.parts.size
 
     @property
     def characters(self) -> int:

@@ -14,12 +14,20 @@ REFUSAL_LIMIT = 1024 * 1024  # bytes of the body of an error status that are rea
 REFUSAL_SECONDS = 3.0  # and for how long: it follows the status at once, or never
 
 
+class Upload(Protocol):
+    """A request's body that is not in memory."""
+
+    async def read(self, start: int, size: int) -> bytes:
+        """Exactly so many bytes. Several may read at a time."""
+
+
 class Attempt(NamedTuple):
     call: Call
     target: Target
     cap: int | None = None  # tokens of output to ask for at most, where the client has set no cap
     on_sending: Callable[[], None] = lambda: None  # called when the upstream may begin to work: until then it is free
     trace: tuple[Header, ...] | None = None  # traceparent, tracestate to send; None: the client's own, untouched
+    upload: Upload | None = None  # of a form with files: its body as it came
 
 
 class Upstream(Protocol):

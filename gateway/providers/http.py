@@ -18,6 +18,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from gateway.errors import UpstreamFailure
@@ -27,6 +28,15 @@ HASTY = 1.0  # seconds: a server that closes so soon after an answer that it pro
 MISTRUST = 60.0  # seconds without reuse after that (llama.cpp does it after every stream)
 IDLE_SECONDS = 55.0  # just under the 60 s after which many servers and load balancers close
 PIECE = 256 * 1024  # bytes of a request body handed to the transport at once
+
+
+class Body(Protocol):
+    """What is too large to be in memory."""
+
+    def __len__(self) -> int: ...
+
+    async def read(self, start: int, size: int) -> bytes:
+        """Bytes from `start` on: at least one, at most `size`; none at the end. It can be read again."""
 
 
 class HttpClient:
@@ -68,14 +78,15 @@ class HttpClient:
         self,
         path: str,
         headers: Sequence[tuple[bytes, bytes]],
-        body: bytes,
+        body: bytes | Body,
         *,
         connect_timeout: float,
         on_sending: Callable[[], None] = lambda: None,
     ) -> HttpResponse:
         """Posts, and returns once status and headers are there. `path` is appended to that of the base URL.
 
-        `connect_timeout`: seconds for DNS, TCP, TLS and sending the request; waiting for the answer has no limit here.
+        `connect_timeout`: seconds for DNS, TCP, TLS and what of the request the upstream takes at once; of a large body
+        also for each further piece. Waiting for the answer has no limit here.
         `on_sending`: called when there is a connection, before the first byte goes.
 
         Raises UpstreamFailure `connect` before the request was sent whole, `server_error` when the connection is lost
@@ -114,7 +125,7 @@ class HttpClient:
             await self._all_closed
 
     async def _request_anew(
-        self, head: bytes, body: bytes, connect_timeout: float, on_sending: Callable[[], None]
+        self, head: bytes, body: bytes | Body, connect_timeout: float, on_sending: Callable[[], None]
     ) -> HttpResponse:
         begun = asyncio.get_running_loop().time()
         try:
@@ -132,37 +143,51 @@ class HttpClient:
         raise self._failed(response)
 
     async def _exchange(
-        self, response: HttpResponse, connection: Connection, request: tuple[bytes, bytes], limit: float
+        self, response: HttpResponse, connection: Connection, request: tuple[bytes, bytes | Body], limit: float
     ) -> None:
         """Sends, and waits for the head of the answer or for a failure."""
         head, body = request
-        if len(body) <= PIECE:
+        if isinstance(body, bytes) and len(body) <= PIECE:
             connection.transport.write(head + body)
             response.sent = not connection.write_paused
+            body = b""
         else:
             connection.transport.write(head)
         if not response.sent:
-            await self._send_rest(response, connection, body if len(body) > PIECE else b"", limit)
+            await self._send_rest(response, connection, body, limit)
         while not response.started and response.failure is None:
             await response.wait()
 
-    async def _send_rest(self, response: HttpResponse, connection: Connection, body: bytes, limit: float) -> None:
+    async def _send_rest(
+        self, response: HttpResponse, connection: Connection, body: bytes | Body, limit: float
+    ) -> None:
         """Writes as fast as the upstream reads. An answer that comes before the end (a 413, say) stops it."""
-        view = memoryview(body)
+        loop = asyncio.get_running_loop()
         at = 0
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(limit) as timer:
                 while not response.began and response.failure is None:
                     if connection.write_paused or connection.transport.is_closing():
                         await response.wait()  # for room, or for the failure to be told
-                    elif at < len(view):
-                        connection.transport.write(view[at : at + PIECE])
-                        at += PIECE
+                    elif at < len(body):
+                        piece = await self._piece(response, body, at)
+                        connection.transport.write(piece)
+                        at += len(piece)
+                        timer.reschedule(loop.time() + limit)
                     else:
                         response.sent = True
                         return
         except TimeoutError:
             raise UpstreamFailure("connect", "the request was not taken in time") from None
+
+    async def _piece(self, response: HttpResponse, body: bytes | Body, at: int) -> bytes | memoryview:
+        if isinstance(body, bytes):
+            return memoryview(body)[at : at + PIECE]
+        try:
+            return await body.read(at, PIECE)
+        except BaseException:  # cancellation above all: the connection must not stay owned
+            response.close()
+            raise
 
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()

@@ -12,10 +12,12 @@ from gateway.config.types import ProviderConfig
 from gateway.core.answers import Seen
 from gateway.core.call import Call, Endpoint, outgoing_body
 from gateway.core.dialects import adapted
+from gateway.core.multipart import Parts
 from gateway.core.traces import Header
 from gateway.errors import UpstreamFailure
 from gateway.providers.base import REFUSAL_LIMIT, REFUSAL_SECONDS, Attempt, Upstream
 from gateway.providers.http import HttpClient
+from gateway.providers.streamed import Streamed, form_body
 from gateway.providers.translated import open_translated
 from gateway.views import VIEWS, read_answer
 
@@ -73,6 +75,7 @@ class OpenAIProvider:
         headers = [_sendable(config.name, name, value) for name, value in fixed.items()]
         self._plain: list[Header] = headers if "accept" in fixed else [*headers, (b"accept", b"application/json")]
         self._stream: list[Header] = headers if "accept" in fixed else [*headers, (b"accept", b"text/event-stream")]
+        self._any: list[Header] = headers if "accept" in fixed else [*headers, (b"accept", b"*/*")]
         self._without_usage: dict[str, None] = {}  # upstream models known to reject `stream_options`, oldest first
 
     async def open(self, attempt: Attempt) -> Upstream:
@@ -125,16 +128,21 @@ class OpenAIProvider:
         await self._client.close()
 
     async def _send(self, attempt: Attempt, *, ask_usage: bool) -> Upstream:
-        call, target, cap, on_sending, trace = attempt
+        call, target, cap, on_sending, trace, upload = attempt
         model = target.model
         ours = model.set
         if cap is not None:
             ours = {**ours, model.cap_name if call.endpoint is Endpoint.CHAT else call.form.caps[-1]: cap}
-        changes = adapted(call, model, target.upstream_name).edits if model.server else {}
-        body = outgoing_body(
-            call, model=target.upstream_name, set=ours, drop=model.drop, ask_usage=ask_usage, adapt=changes
-        )
         headers = self._headers(call, trace)
+        body: bytes | Streamed
+        if upload is not None and call.parts is not None:
+            body = form_body(call, target, upload)
+            headers = [*(each for each in headers if each[0] not in _OF_FORMS), *_of_form(call.parts)]
+        else:
+            changes = adapted(call, model, target.upstream_name).edits if model.server else {}
+            body = outgoing_body(
+                call, model=target.upstream_name, set=ours, drop=model.drop, ask_usage=ask_usage, adapt=changes
+            )
         limit = target.timeouts.connect
         limit = CONNECT_SECONDS if limit is None else limit
         path = self._path(call.endpoint.value, target.upstream_name)
@@ -149,7 +157,7 @@ class OpenAIProvider:
 
     def _headers(self, call: Call, trace: tuple[Header, ...] | None) -> Sequence[Header]:
         """Ours, and the few of the client's that the contract lets through; a configured header wins."""
-        ours = self._stream if call.stream else self._plain
+        ours = self._stream if call.stream else self._any if call.form.binary else self._plain
         passed: list[Header] = []
         if trace is not None:
             passed += [header for header in trace if header[0].decode() not in self._fixed]
@@ -164,6 +172,13 @@ class OpenAIProvider:
         while len(self._without_usage) >= REMEMBERED:
             del self._without_usage[next(iter(self._without_usage))]
         self._without_usage[model] = None
+
+
+_OF_FORMS = frozenset({b"content-type", b"accept"})
+
+
+def _of_form(parts: Parts) -> tuple[Header, ...]:
+    return (b"content-type", parts.content_type), (b"accept", b"*/*")
 
 
 def _asks_nothing_else(call: Call) -> bool:

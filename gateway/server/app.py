@@ -7,11 +7,13 @@ import json
 import logging
 import time
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from gateway.core.call import Endpoint, Principal, parse
+from gateway.core.forms import FORMS
+from gateway.core.multipart import parse_form
 from gateway.core.routing import visible_models
 from gateway.core.traces import Parent, read_parent
 from gateway.errors import GatewayError, Overloaded, RequestError
@@ -21,7 +23,9 @@ from gateway.runtime import Gateway, Runtime
 from gateway.server.auth import ANONYMOUS, Authenticator
 from gateway.server.client import AsgiClient
 from gateway.server.errors import ERRORS, OPENAI
+from gateway.server.options import Sizes
 from gateway.server.protocol import BoundedHttpProtocol, connection_of
+from gateway.server.uploads import FormReader, Room, Spool, boundary_of, read_form, too_large
 from gateway.wire import CODEC
 
 ENDPOINTS = {"/v1" + endpoint.value: endpoint for endpoint in Endpoint}
@@ -36,10 +40,11 @@ log = logging.getLogger("gateway")
 class PublicApp:
     """One application for every worker. Nothing here decides anything: it reads, authenticates, and hands over."""
 
-    def __init__(self, gateway: Gateway, keyring: Keyring, max_body: int) -> None:
+    def __init__(self, gateway: Gateway, keyring: Keyring, sizes: Sizes) -> None:
         self._gateway = gateway
         self._keyring = keyring
-        self._max_body = max_body
+        self._max_body, self._max_upload = sizes
+        self._room = Room()
         self._door: tuple[Runtime, int, Authenticator] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,15 +79,53 @@ class PublicApp:
                 await self._other(runtime, scope, principal, client)
                 return
             _require(scope, "POST")
+            if FORMS[endpoint].multipart and (boundary := _boundary(headers)) is not None:
+                await self._serve_form(runtime, boundary, Asked(endpoint, request, principal, scope), receive, client)
+                return
             body = await self._read_body(scope, receive)
             call = parse(endpoint, headers, body, CODEC)
-        except RequestError as error:
+        except (RequestError, Overloaded) as error:
             flight = runtime.engine.begin(request, principal)
             stranger = error.status == 401 or not path.startswith("/v1/")
             await runtime.engine.refuse(flight, client, error, keep=not stranger)
             return
         flight = runtime.engine.begin(request, principal)
         await _until_hangup(receive, client, runtime.engine.run(call, flight, client))
+
+    async def _serve_form(
+        self, runtime: Runtime, boundary: bytes, asked: Asked, receive: Receive, client: AsgiClient
+    ) -> None:
+        """Raises RequestError, Overloaded before the call has begun."""
+        self._check_head(asked.scope, self._max_upload, too_large(self._max_upload))
+        spool = Spool(self._room)
+        try:
+            parts = await read_form(FormReader(boundary), spool, self._punctual(asked.scope, receive), self._max_upload)
+            call = parse_form(asked.endpoint, asked.scope["headers"], parts, CODEC)
+            flight = runtime.engine.begin(asked.request, asked.principal)
+            flight.upload = spool
+            await _until_hangup(receive, client, runtime.engine.run(call, flight, client))
+        finally:
+            spool.close()
+
+    def _punctual(self, scope: Scope, receive: Receive) -> Receive:
+        """`receive` that ends where a body does not come in time. Raises RequestError 408."""
+        connection = connection_of(scope)
+
+        async def next_message() -> Message:
+            message = await receive()
+            if connection.too_slow:
+                raise RequestError("The body did not come in time.", status=408)
+            return message
+
+        return next_message
+
+    def _check_head(self, scope: Scope, limit: int, error: RequestError) -> None:
+        """Raises RequestError where a request's head shows that its body is not for us."""
+        for name, value in scope["headers"]:
+            if name == b"content-length" and int(value) > limit:
+                raise error
+            if name == b"content-encoding" and value.lower() != b"identity":
+                raise RequestError("Send the body without content-encoding.", status=415)
 
     def _authenticator(self, runtime: Runtime) -> Authenticator:
         door, version = self._door, self._keyring.version
@@ -111,11 +154,7 @@ class PublicApp:
 
     async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
         """The whole body. Raises RequestError 413, where it can before the body has been taken in, and 408."""
-        for name, value in scope["headers"]:
-            if name == b"content-length" and int(value) > self._max_body:
-                raise self._too_large()
-            if name == b"content-encoding" and value.lower() != b"identity":
-                raise RequestError("Send the body without content-encoding.", status=415)
+        self._check_head(scope, self._max_body, self._too_large())
         message = await receive()
         body: bytes = message.get("body", b"")
         if not message.get("more_body"):
@@ -136,6 +175,20 @@ class PublicApp:
     def _too_large(self) -> RequestError:
         message = f"The body is larger than {self._max_body} bytes (`gateway serve --max-body`)."
         return RequestError(message, status=413, code="request_too_large")
+
+
+class Asked(NamedTuple):
+    """What is known of a request before its body."""
+
+    endpoint: Endpoint
+    request: Request
+    principal: Principal
+    scope: Scope
+
+
+def _boundary(headers: list[tuple[bytes, bytes]]) -> bytes | None:
+    """Of a form with files. Raises RequestError."""
+    return boundary_of(next((value.decode("latin-1") for name, value in headers if name == b"content-type"), ""))
 
 
 async def _end(connection: BoundedHttpProtocol, client: AsgiClient) -> None:

@@ -18,6 +18,13 @@ class Sockets(NamedTuple):
     ops: socket.socket
 
 
+class Sizes(NamedTuple):
+    """Bytes of a request's body at most."""
+
+    body: int = 32 * 1024 * 1024
+    upload: int = 100 * 1024 * 1024  # of a form with files
+
+
 class Options(NamedTuple):
     config: Path
     workers: int = 1
@@ -25,5 +32,10 @@ class Options(NamedTuple):
     drain_timeout: float = 30.0  # seconds for answers under way after that
     max_in_flight: int = MAX_IN_FLIGHT  # requests that a process works on at a time
     max_connections: int = Limits().connections  # of clients, to a process
-    max_body: int = 32 * 1024 * 1024  # bytes
+    max_body: int = Sizes().body
+    max_upload: int = Sizes().upload
     log_format: Format = "text"
+
+    @property
+    def sizes(self) -> Sizes:
+        return Sizes(self.max_body, self.max_upload)

@@ -72,7 +72,7 @@ async def serve_single(options: Options, config: Config, lines: Log, sockets: So
     keyring.look()
     keyring.tell()
     limits = Limits(connections=room_for(options.max_connections, allow_files()))
-    front = listener(PublicApp(gateway, keyring, options.max_body), drain_timeout=options.drain_timeout, limits=limits)
+    front = listener(PublicApp(gateway, keyring, options.sizes), drain_timeout=options.drain_timeout, limits=limits)
     admin = _admin(Reach(lambda: gateway.runtime.config, load_again, health, lambda: None))
     back = listener(ops_app(observer.metrics, lambda: "draining" * draining, models.pids, admin), drain_timeout=1)
     serving = asyncio.create_task(front.serve(sockets=[sockets.public]))

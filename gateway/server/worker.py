@@ -107,7 +107,7 @@ async def work(options: Options, lines: Log, inherited: Inherited) -> None:
     keyring.look()
     keyring.tell()
     limits = Limits(connections=room_for(options.max_connections, allow_files()))
-    front = listener(PublicApp(gateway, keyring, options.max_body), drain_timeout=options.drain_timeout, limits=limits)
+    front = listener(PublicApp(gateway, keyring, options.sizes), drain_timeout=options.drain_timeout, limits=limits)
     serving = asyncio.create_task(front.serve(sockets=[inherited.public]))
     upkeep = [asyncio.create_task(each) for each in (obey(), report(), keyring.watch())]
     control.send(READY)

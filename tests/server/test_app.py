@@ -21,6 +21,7 @@ from gateway.server.app import PublicApp
 from gateway.server.listener import Listener
 from gateway.server.locals import LocalModels
 from gateway.server.observe import Memory, Observer, shared
+from gateway.server.options import Sizes
 from gateway.server.protocol import Limits
 from gateway.sessions import Sessions
 from gateway.telemetry.log import Log
@@ -55,7 +56,7 @@ def tell(directory: Path, story: Callable[[Scene], Awaitable[None]], limits: Lim
         health.configure(config)
         given = shared(config, observer, health, Admission(), Memory(Sessions(), Owners()), Rates())
         gateway = Gateway(config, LocalModels().provider, given)
-        async with serving(PublicApp(gateway, Keyring(), 1_000_000), limits, drain_timeout=0.2) as (server, port):
+        async with serving(PublicApp(gateway, Keyring(), Sizes(1_000_000)), limits, drain_timeout=0.2) as (server, port):
             client = await Client.to(port)
             await story(Scene(client, server, gateway, upstream))
             await client.close()

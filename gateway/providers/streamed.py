@@ -36,7 +36,5 @@ class Streamed:
 def form_body(call: Call, target: Target, upload: Upload) -> Streamed:
     assert call.parts is not None
     model = target.model
-    pieces = outgoing_parts(
-        call.parts, model=target.upstream_name, set=model.set, drop=model.drop, json=call.codec
-    )
+    pieces = outgoing_parts(call.parts, model=target.upstream_name, set=model.set, drop=model.drop, json=call.codec)
     return Streamed(pieces, upload)

@@ -71,9 +71,7 @@ EDITED = 10 * 2000 + 40 * 10_000 + 4160 * 40_000
 CASES = {
     "by tokens": Case(doc.HEAR, "tokens", doc.answer(doc.TRANSCRIBE), HEARD, (14, 45), OF_SOUND),
     "in events": Case(hearing(stream="true"), "tokens", doc.events(*doc.HEARING), HEARD, (14, 45), OF_SOUND),
-    "by reported seconds": Case(
-        doc.HEAR, "seconds", doc.answer(doc.WHISPER), 900_000, (0, 0), {"milliseconds": 9000}
-    ),
+    "by reported seconds": Case(doc.HEAR, "seconds", doc.answer(doc.WHISPER), 900_000, (0, 0), {"milliseconds": 9000}),
     "by the duration of a verbose answer": Case(
         *(hearing(response_format="verbose_json"), "seconds", doc.answer(doc.VERBOSE), 847_000, (0, 0)),
         more={"milliseconds": 8470},
@@ -87,9 +85,7 @@ CASES = {
         *(hearing(response_format="text"), "seconds", doc.answer(b"Imagine the wildest ideas now.\n", "text/plain")),
         *(206_600, (0, 0), {"milliseconds": 2066}, True),
     ),
-    "a translation": Case(
-        doc.TRANSLATE, "seconds", doc.answer(doc.WHISPER), 900_000, (0, 0), {"milliseconds": 9000}
-    ),
+    "a translation": Case(doc.TRANSLATE, "seconds", doc.answer(doc.WHISPER), 900_000, (0, 0), {"milliseconds": 9000}),
     "an edit by tokens": Case(
         *(doc.EDIT, "tokens", doc.answer(doc.IMAGE), EDITED, (50, 4160)),
         more={"image_input": 40, "image_output": 4160},

@@ -56,7 +56,8 @@ def tell(directory: Path, story: Callable[[Scene], Awaitable[None]], limits: Lim
         health.configure(config)
         given = shared(config, observer, health, Admission(), Memory(Sessions(), Owners()), Rates())
         gateway = Gateway(config, LocalModels().provider, given)
-        async with serving(PublicApp(gateway, Keyring(), Sizes(1_000_000)), limits, drain_timeout=0.2) as (server, port):
+        app = PublicApp(gateway, Keyring(), Sizes(1_000_000))
+        async with serving(app, limits, drain_timeout=0.2) as (server, port):
             client = await Client.to(port)
             await story(Scene(client, server, gateway, upstream))
             await client.close()

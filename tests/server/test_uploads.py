@@ -18,9 +18,9 @@ from gateway.providers.streamed import Streamed
 from gateway.server.uploads import IN_MEMORY, WRITTEN, FormReader, Room, Spool, boundary_of
 from gateway.wire import CODEC
 
-NOISE = st.lists(
-    st.sampled_from([b"\r\n", b"--", b"B", b"\r", b"\n--B", b"x" * 30, b"\r\n--C"]), max_size=8
-).map(b"".join)
+NOISE = st.lists(st.sampled_from([b"\r\n", b"--", b"B", b"\r", b"\n--B", b"x" * 30, b"\r\n--C"]), max_size=8).map(
+    b"".join
+)
 
 
 def form(*values: tuple[str, bytes]) -> bytes:

@@ -100,7 +100,9 @@ class Received:
         found: dict[str, list[bytes]] = {}
         for part in message.iter_parts():
             name = part.get_param("name", header="content-disposition")
-            found.setdefault(str(name), []).append(part.get_payload(decode=True))
+            content = part.get_payload(decode=True)
+            assert isinstance(content, bytes)
+            found.setdefault(str(name), []).append(content)
         return found
 
     @property

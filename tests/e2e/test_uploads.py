@@ -83,7 +83,10 @@ CASES = {
     ),
     "by the length of a text": Case(
         *(hearing(response_format="text"), "seconds", doc.answer(b"Imagine the wildest ideas now.\n", "text/plain")),
-        *(206_600, (0, 0), {"milliseconds": 2066}, True),
+        cost=206_600,
+        tokens=(0, 0),
+        more={"milliseconds": 2066},
+        estimated=True,
     ),
     "a translation": Case(doc.TRANSLATE, "seconds", doc.answer(doc.WHISPER), 900_000, (0, 0), {"milliseconds": 9000}),
     "an edit by tokens": Case(

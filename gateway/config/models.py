@@ -16,6 +16,7 @@ from gateway.config.prices import Book, NotInTheBook, moment_text, needs_book, p
 from gateway.config.problems import Data, Problems
 from gateway.config.schema_prices import TokenPrice
 from gateway.config.types import ProviderConfig
+from gateway.core.forms import Endpoint as Asked
 from gateway.core.pricing import NANO_PER_USD, Price
 from gateway.core.routing import Model, Rules, Timeouts
 
@@ -24,6 +25,7 @@ _HOW_TO_PRICE = (
 )
 _PER_TOKEN = Decimal("0.0005")  # USD a million: no model is that cheap, but a price written for one token is
 _NEW_CAP_HOSTS = ("api.openai.com", ".openai.azure.com")
+_THROUGH_LITELLM = frozenset(map(str, (Asked.CHAT, Asked.EMBEDDINGS)))  # what `providers.litellm` answers
 _ALL_BUT_RARE: frozenset[str] = Model._field_defaults["supports"]
 
 
@@ -84,6 +86,7 @@ class Models:
             apis=provider.apis,
             cap_name=_cap_name(provider),
             server=provider.server,
+            only=_THROUGH_LITELLM if provider.dialect == "litellm" else frozenset(),
             max_extra_nano=nano(first(written.max_extra_usd, defaults.max_extra_usd, None)),
             max_in_flight=first(written.max_in_flight, defaults.max_in_flight, None),
             disabled=disabled,

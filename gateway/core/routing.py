@@ -272,6 +272,8 @@ def _unable(model: Model, call: Call) -> str:
             return f"its server has no {call.endpoint} (`apis` of provider {model.provider})"
         if refused := losses(call, model).refused:
             return f"its server has no {call.endpoint}, and {needed.to} cannot carry {', '.join(refused)}"
+    elif model.only and call.endpoint not in model.only:
+        return f"there is no {call.endpoint} through litellm"
     if lacking := _lacking(model, call):
         return "does not support " + " or ".join(_NAMES.get(need, need) for need in lacking)
     if _too_small(model, call):

@@ -51,6 +51,7 @@ class Model(NamedTuple):
     replicas: tuple[Replica, ...] = (Replica(),)  # never empty
     max_in_flight: int | None = None  # requests at a time, over all replicas
     cap_name: str = "max_tokens"  # the member of a chat's body that caps its output, as this server wants it
+    only: frozenset[str] = frozenset()  # endpoints that can be asked for at all; empty: all of its `apis`
     server: str = ""  # a name in `dialects.BY_NAME`: what its server is known to be; empty: nobody says
     apis: frozenset[str] = frozenset({"chat"})  # that its server has: chat, messages, count_tokens, responses
     max_extra_nano: int | None = None  # nano-USD a request may cost beyond its tokens; None: nothing is known

@@ -28,7 +28,7 @@ from gateway.errors import UpstreamFailure
 from gateway.providers.base import Attempt, Upstream
 from gateway.providers.http import HttpClient
 from gateway.providers.openai import CONNECT_SECONDS, OpenAIProvider
-from gateway.views import VIEWS
+from gateway.views import VIEWS, read_answer
 
 HEALTHY_SECONDS = 10.0  # a process that lived longer than this had started well
 DEATHS = 5  # quick deaths in a row before it is given up
@@ -256,7 +256,7 @@ class ChildProvider:
         return await self._inner.open(attempt)
 
     def read_answer(self, call: Call, body: bytes) -> Seen | None:
-        return VIEWS[call.endpoint].answer(body)
+        return read_answer(call, body)
 
     def read_chunk(self, call: Call, data: bytes) -> Seen | None:
         return VIEWS[call.endpoint].chunk(data)

@@ -105,14 +105,10 @@ class Answering:
         app.router.add_get("/v1/models", self.health)
         app.router.add_post("/v1/chat/completions", self.chat)
         app.router.add_post("/v1/embeddings", self.embeddings)
-        app.router.add_post("/v1/completions", self.completions)
         return app
 
     async def health(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
-
-    async def completions(self, _: web.Request) -> web.StreamResponse:
-        return _refusal(Said(400, "through litellm there are chat completions and embeddings, no plain completions"))
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         account = await self._account(request)

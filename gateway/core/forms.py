@@ -45,6 +45,7 @@ class Form(NamedTuple):
     user: tuple[str, ...] = ("user",)  # where the client's own word for its end user stands
     api: str = "chat"  # its name in a provider's `apis:`
     messages: bool = False  # the content is an array of message objects and nothing else
+    turns: bool = False  # the content begins alike in every turn of a conversation
     choices: bool = False  # several answers may be asked for, with `n`
     free: bool = False  # it makes nothing and costs nothing; where its server lacks it, the gateway answers itself
     asks_usage: bool = False  # a stream brings usage only where `stream_options.include_usage` asks for it
@@ -73,6 +74,7 @@ FORMS: Mapping[Endpoint, Form] = {
         caps=("max_completion_tokens", "max_tokens"),
         schema=("response_format",),
         messages=True,
+        turns=True,
         choices=True,
         asks_usage=True,
     ),
@@ -90,6 +92,7 @@ FORMS: Mapping[Endpoint, Form] = {
         schema=("output_config", "output_format"),
         user=("metadata", "user_id"),
         messages=True,
+        turns=True,
         api="count_tokens",
         free=True,
     ),
@@ -100,6 +103,7 @@ FORMS: Mapping[Endpoint, Form] = {
         schema=("output_config", "output_format"),  # the second while it was a beta
         user=("metadata", "user_id"),
         messages=True,
+        turns=True,
         api="messages",
     ),
     Endpoint.RESPONSES: Form(
@@ -108,6 +112,7 @@ FORMS: Mapping[Endpoint, Form] = {
         caps=("max_output_tokens",),
         schema=("text",),
         api="responses",
+        turns=True,
         kept=("previous_response_id", "conversation", "prompt"),
         refused={"background": "is not served here: what it costs is known only after the answer, which nobody awaits"},
     ),

@@ -45,7 +45,7 @@ def session_key(call: Call) -> str:
     """
     if call.hints.session:
         return call.hints.session
-    if not call.form.messages:
+    if not call.form.turns:
         return ""
     leading = call.source(call.form.content)[:_LEADING]
     return blake2b(leading[: _end_of_opening(leading)], digest_size=16).hexdigest()

@@ -54,6 +54,16 @@ def test_the_clients_own_id_goes_first() -> None:
     assert session_key(call(USER, session="s-1")) == "s-1"
 
 
+def test_responses_are_known_by_how_they_began_too() -> None:
+    def key(given: Any) -> str:
+        return session_key(parse(Endpoint.RESPONSES, [], json.dumps({"model": "m", "input": given}).encode(), CODEC))
+
+    call_item = {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"}
+    assert key([USER]) == key([USER, call_item, {"type": "function_call_output", "call_id": "1", "output": "x"}])
+    assert key([USER]) != key([{**USER, "content": "Bye."}])
+    assert key("Hi") != key("Bye")
+
+
 def test_what_is_no_chat_has_no_conversation_without_an_id() -> None:
     for endpoint, member in ((Endpoint.EMBEDDINGS, "input"), (Endpoint.COMPLETIONS, "prompt")):
         body = json.dumps({"model": "m", member: "x"}).encode()

@@ -28,7 +28,7 @@ MORE = """
 """  # noqa: E501 - a line a route
 TYPES = ("input", "cached_input", "cache_write", "output", "reasoning")
 REQUESTS = 300
-PATHS = ("chat/completions", "messages", "completions", "embeddings", "chat/completions", "messages")
+PATHS = ("chat/completions", "messages", "completions", "embeddings", "chat/completions", "messages", "responses")
 OTHERS = 24  # of each kind whose bill is an estimate
 HEDGED = 160
 
@@ -95,8 +95,10 @@ def traffic(gateway: Gateway) -> list[int]:
 
     def one(index: int) -> int:
         model = ("pair", "again", "a", "b", "auto")[index % 5]
-        path = "/v1/" + PATHS[index % 6]  # six and five have no factor in common: every model sees every path
+        path = "/v1/" + PATHS[index % 7]  # seven and five have no factor in common: every model sees every path
         body: dict[str, object] = {"model": model, "prompt": PROMPT, "input": PROMPT, **chat()}
+        if "responses" in path:
+            body = {"model": model, "input": PROMPT}
         if "embeddings" not in path and stream[index]:
             body["stream"] = True
         return gateway.post(path, json=body).status_code

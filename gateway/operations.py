@@ -6,6 +6,7 @@ by itself. Nothing here prints or parses.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import math
@@ -14,6 +15,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +40,7 @@ from gateway.stores.schema import connect, connect_read_only
 from gateway.wire import CODEC
 
 BUSY = 5.0  # seconds that a change waits for the gateway's own writes
+MOST_USD = 1_000_000  # of one adjustment: the largest limit of a budget
 PREFIX = "omg_"  # so that secret scanners can know a key
 
 _ENDPOINTS = {"messages": Endpoint.CHAT, "prompt": Endpoint.COMPLETIONS, "input": Endpoint.EMBEDDINGS}
@@ -203,6 +206,15 @@ def starting_anew(config: Config) -> list[str]:
             f"budget {budget.name} starts anew: its window, timezone or `per` was another, and {spent} do not count"
         )
     return found
+
+
+def amount(written: object) -> int:
+    """Nano-USD of what somebody wrote, by which an account is to be changed. Raises Impossible."""
+    with contextlib.suppress(InvalidOperation, TypeError, ValueError):
+        by = Decimal(written)  # type: ignore[arg-type]  # of anything else it raises TypeError
+        if not isinstance(written, bool) and abs(by) <= MOST_USD:
+            return int(by * NANO_PER_USD)
+    raise Impossible(f"by_usd must be an amount in USD, at most {MOST_USD} either way", status=400)
 
 
 def change_budget(config: Config, scope: str, by: int | None, change: Change) -> dict[str, object]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from gateway import operations
@@ -80,6 +79,6 @@ def _money(value: object) -> str:
 def _usd(text: str) -> int:
     """Nano-USD."""
     try:
-        return int(Decimal(text) * NANO_PER_USD)
-    except (InvalidOperation, ValueError, OverflowError):
-        raise argparse.ArgumentTypeError(f"{text!r} is not an amount in USD") from None
+        return operations.amount(text)
+    except Impossible as error:
+        raise argparse.ArgumentTypeError(f"{error.message}, not {text!r}") from None

@@ -14,7 +14,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 
 from starlette.requests import Request
@@ -25,7 +25,6 @@ from gateway import operations
 from gateway.config.types import Config
 from gateway.core.breaker import Phase
 from gateway.core.explain import explain
-from gateway.core.pricing import NANO_PER_USD
 from gateway.core.routing import Signals
 from gateway.errors import GatewayError
 from gateway.health import Health
@@ -38,7 +37,6 @@ from gateway.stores.reader import latest
 TOKEN = "GATEWAY_ADMIN_TOKEN"  # noqa: S105 - the variable's name
 SHORTEST = 16  # characters of a token
 BODY_LIMIT = 1024 * 1024  # bytes
-MOST_USD = 1_000_000  # of one adjustment: the largest limit of a budget
 MOST = 1_000  # rows in one answer
 
 log = logging.getLogger("gateway")
@@ -160,7 +158,7 @@ class _Admin:
         reason = _text(asked, "reason")
         if not reason:
             raise Impossible("say the reason: it is kept in the audit trail", status=400)
-        by = _nano(asked) if action == "adjust" else None
+        by = operations.amount(asked.get("by_usd")) if action == "adjust" else None
         change = _change(request, f"budgets.{action}", request.path_params["name"], reason)
         return _shown(await _thread(lambda: operations.change_budget(self._config, _text(asked, "scope"), by, change)))
 
@@ -320,16 +318,6 @@ def _text(asked: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise Impossible(f"{name} must be a text", status=400)
     return value
-
-
-def _nano(asked: Mapping[str, Any]) -> int:
-    try:
-        by = Decimal(asked["by_usd"])
-        if abs(by) <= MOST_USD:
-            return int(by * NANO_PER_USD)
-    except (KeyError, TypeError, ValueError, InvalidOperation):
-        pass
-    raise Impossible(f"by_usd must be an amount in USD, at most {MOST_USD} either way", status=400)
 
 
 def _most(text: str) -> int:

@@ -131,7 +131,7 @@ def test_budgets(gateway: Gateway) -> None:
     assert scoped.json()["settled_usd"] == 0.0
     assert admin(gateway, "POST", "/budgets/teams/reset", json={"reason": "x"}).status_code == 400
     assert admin(gateway, "POST", "/budgets/nobody/reset", json={"reason": "x"}).status_code == 404
-    for much in ("much", "1e400", "1e999999", "NaN", "-Infinity", 1e10, None):
+    for much in ("much", "1e400", "1e999999", "NaN", "-Infinity", 1e10, None, True):
         assert admin(gateway, "POST", "/budgets/b/adjust", json={"by_usd": much, "reason": "x"}).status_code == 400
     for scope in ("\ud800", "x" * 1000):
         asked = {"by_usd": 1, "reason": "x", "scope": scope}

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 from gateway.core.attempts import Past
 from gateway.core.budgets import Action
@@ -23,13 +24,15 @@ from gateway.core.routing import Plan, Target
 from gateway.core.tasks import Task
 from gateway.core.traces import Parent, Sampling, Span, begin, outgoing
 from gateway.core.translate import dropped
-from gateway.core.usage import together
+from gateway.core.usage import estimate_tokens, together
 from gateway.core.verdicts import said
 from gateway.errors import RequestError
 from gateway.observed import NOTHING, Observed
 from gateway.providers.base import Upload
 
 Header = tuple[bytes, bytes]
+
+T = TypeVar("T")
 
 
 class Request(NamedTuple):
@@ -138,7 +141,8 @@ class Flight:
 
     @property
     def estimated_input(self) -> int:
-        return self.call.estimated_input if self.call is not None else 0
+        call = self.call
+        return 0 if call is None else _read(lambda: call.estimated_input, estimate_tokens(len(call.body)))
 
     def end_attempt(self, target: Target, seen: Observed, end: AttemptEnd) -> AttemptRecord:
         """Closes an attempt: what it used and what that costs, whatever its end was."""
@@ -285,7 +289,7 @@ class Flight:
             started=self.began,
             key=self.principal.key,
             team=self.principal.team,
-            user=self.principal.user or _own_user(call),
+            user=self.principal.user or (_read(lambda: call.user, "") if call is not None else ""),
             tags=tuple(sorted(self.principal.tags | call.hints.tags)) if call is not None else (),
             endpoint=self.request.endpoint,
             requested_model=call.model if call is not None else "",
@@ -308,7 +312,7 @@ class Flight:
             duration=duration,
             first_token=self.first_token,
             overhead=max(0.0, duration - self.waited),
-            has=tuple(sorted(call.has)) if call is not None else (),
+            has=_read(lambda: tuple(sorted(call.has)), ()) if call is not None else (),
             estimated_input=self.estimated_input,
             max_output=call.max_output if call is not None else None,
             lines_dropped=self.lines_dropped,
@@ -329,12 +333,12 @@ class Flight:
         )
 
 
-def _own_user(call: Call | None) -> str:
-    """What the request itself says; a record is made whatever it holds."""
+def _read(look: Callable[[], T], otherwise: T) -> T:
+    """What a request says, which is read when it is asked for: a record is made whatever it holds."""
     try:
-        return call.user if call is not None else ""
+        return look()
     except RequestError:
-        return ""
+        return otherwise
 
 
 def latin(text: str) -> bytes:

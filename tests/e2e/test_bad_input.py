@@ -103,6 +103,28 @@ def test_a_bad_body_elsewhere(gateway: Gateway, upstream: Upstream, path: str) -
     assert upstream.requests == []
 
 
+TOO_LATE = {  # found where it is first asked for, when the request has long begun
+    "/v1/embeddings": (b'{"model": "a", "input": [1e999]}', "input"),
+    "/v1/completions": (b'{"model": "a", "prompt": 1e999}', "prompt"),
+    "/v1/rerank": (b'{"model": "a", "query": "x", "documents": [1e999]}', "documents"),
+    "/v1/chat/completions": (body(response_format={"a": 7}).replace(b"7", b"1e999"), "response_format"),
+    "/v1/responses": (b'{"model": "a", "input": [{"role": [], "content": "x"}]}', "input"),
+}
+
+
+@pytest.mark.parametrize("path", TOO_LATE)
+def test_what_is_found_late_is_on_record_too(gateway: Gateway, upstream: Upstream, path: str) -> None:
+    content, param = TOO_LATE[path]
+    answer = gateway.post(path, content=content, headers={**JSON, "x-request-id": f"late{path}"})
+    assert answer.status_code == 400
+    assert envelope(answer)["param"] == param
+    assert upstream.requests == []
+    query = "SELECT outcome, status FROM requests WHERE client_request_id = ?"
+    found = until("its row", lambda: gateway.rows(query, f"late{path}"))
+    assert found == [{"outcome": "rejected", "status": 400}]
+    assert "a defect" not in gateway.log
+
+
 def test_an_unknown_model(gateway: Gateway, upstream: Upstream) -> None:
     answer = gateway.chat("pairr")
     assert answer.status_code == 404

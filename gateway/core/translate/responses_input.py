@@ -83,7 +83,7 @@ class _Turns:
 
     def message(self, item: Mapping[str, Any]) -> None:
         role = item.get("role")
-        if role not in _ROLES:
+        if not isinstance(role, str) or role not in _ROLES:
             self._notes.refuse(f"input: a message of {role!r}")
             return
         self._notes.drop_others("input", item, _MESSAGE)
@@ -143,7 +143,7 @@ def _text(content: object, what: str, notes: Notes, *, between: str) -> str:
     texts = []
     for part in content if isinstance(content, list) else [content]:
         kind = part.get("type") if isinstance(part, dict) else None
-        if not isinstance(part, dict) or kind not in _TEXT_PARTS:
+        if not isinstance(part, dict) or not isinstance(kind, str) or kind not in _TEXT_PARTS:
             notes.refuse(f"input: {what} with {kind or 'what is no text'}")
             continue
         notes.drop_others("input", part, _TEXT)

@@ -135,3 +135,22 @@ def test_a_rate_limit_is_a_rest(gateway: Gateway, upstream: Upstream) -> None:
     assert 20 <= int(refused.headers["retry-after"]) <= 30
     assert len(upstream.seen("limited-up")) == asked
     assert state(gateway, "limited") == CLOSED
+
+
+@pytest.mark.parametrize(
+    ("path", "members"),
+    [
+        ("chat/completions", {"messages": [{"role": "user", "content": "Say hello."}], "stop": ["H"]}),
+        ("embeddings", {"input": []}),
+    ],
+)
+def test_a_client_that_asks_for_nothing_shuts_out_nobody(
+    gateway: Gateway, upstream: Upstream, path: str, members: dict[str, object]
+) -> None:
+    nothing = replies.empty() if path != "embeddings" else replies.ok(extra={"data": []})
+    upstream.script("spare-up", *[nothing] * 16)
+    for _ in range(8):
+        assert gateway.post(f"/v1/{path}", json={"model": "spare", **members}).status_code == 502
+    assert len(upstream.seen("spare-up")) == 16
+    assert chat(gateway, "spare").status_code == 200
+    assert state(gateway, "spare") == CLOSED

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.core.translate import responses_to_chat
+from gateway.core.translate import messages_to_chat, responses_to_chat
+from gateway.core.translate.messages_content import PARTS
 from gateway.core.translate.responses_input import ITEMS
 
 PAGE = (Path(__file__).parents[1] / "docs/translation.md").read_text()
 TABLES: list[tuple[str, Iterable[str], Mapping[str, bool]]] = [
+    ("`/v1/messages` on chat servers", messages_to_chat.CARRIED, messages_to_chat.NOT_CARRIED),
     ("`/v1/responses` on chat servers", responses_to_chat.CARRIED, responses_to_chat.NOT_CARRIED),
 ]
 
@@ -37,3 +39,8 @@ def test_every_member_stands_in_the_table(heading: str, carried: Iterable[str], 
 def test_every_item_stands_in_the_table() -> None:
     said = set().union(*(names for names, _ in rows("`/v1/responses` on chat servers")))
     assert set(ITEMS) <= said
+
+
+def test_every_block_stands_in_the_table() -> None:
+    said = set().union(*(names for names, _ in rows("`/v1/messages` on chat servers")))
+    assert {*PARTS, "tool_use", "tool_result", "thinking", "redacted_thinking"} <= said

@@ -134,7 +134,7 @@ def _parts(block: object, where: str, notes: Notes) -> Iterator[Part]:
 def _part(block: object, where: str, notes: Notes) -> Part | None:
     """A block as a part of chat's content; None, and a refusal, where it cannot be one."""
     kind = block.get("type") if isinstance(block, dict) else None
-    make = _PARTS.get(kind) if isinstance(kind, str) else None
+    make = PARTS.get(kind) if isinstance(kind, str) else None
     if make is None or not isinstance(block, dict):
         notes.refuse(f"messages: a block {kind!r}" if where != "system" else f"system: a block {kind!r}")
         return None
@@ -214,7 +214,7 @@ def _plainest(parts: list[Part]) -> str | list[Part]:
     return parts[0]["text"] if len(parts) == 1 and parts[0]["type"] == "text" else parts
 
 
-_PARTS: Mapping[str, Callable[[Mapping[str, Any], Notes], Part | None]] = {
+PARTS: Mapping[str, Callable[[Mapping[str, Any], Notes], Part | None]] = {
     "text": _text,
     "image": _image,
     "document": _document,

@@ -26,6 +26,8 @@ _ATTACHMENTS: Mapping[str, str] = {
 _THINKING = ("thinking_blocks", "reasoning_details", "redacted_thinking", "thinking", "extra_content")
 _SIGNATURES = ("signature", "thought_signature", "encrypted_content", "data")
 _THINKING_PARTS = frozenset({"thinking", "redacted_thinking", "reasoning"})
+# Where an attachment's address stands, in OpenAI's chat and responses and in Anthropic's sources; or a file's id.
+_ADDRESSES = ("url", "image_url", "video_url", "file_url", "file_id")
 _PLAIN = 2  # members of a message: its role and its content
 _DEPTH = 4  # levels in which a signature is looked for: extra_content.google.thought_signature, and one for a list
 
@@ -183,14 +185,26 @@ def _measure_parts(parts: Sequence[object], has: set[str]) -> tuple[int, int]:
 
 def _is_remote(part: object) -> bool:
     """Whether a part brings something that is not in the request itself: a URL, or the id of a file."""
-    if not isinstance(part, dict) or part.get("type") not in _ATTACHMENTS:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if not isinstance(part, dict) or not isinstance(kind, str):
+        return False
+    if kind == "tool_result":  # Anthropic's: parts again
+        inner = part.get("content")
+        return isinstance(inner, list) and any(map(_is_remote, inner))
+    if kind not in _ATTACHMENTS:
         return False
     holders = [value for value in part.values() if isinstance(value, dict)] + [part]
+    if any(_leads_elsewhere(holder.get(name)) for holder in holders for name in _ADDRESSES):
+        return True  # whatever else stands beside it
     return not any(
         name in holder or (isinstance(holder.get("url"), str) and holder["url"].startswith("data:"))
         for holder in holders
         for name in ("data", "file_data")
     ) and not any(isinstance(value, str) and value.startswith("data:") for value in part.values())
+
+
+def _leads_elsewhere(address: object) -> bool:
+    return isinstance(address, str) and not address.startswith("data:")
 
 
 def _tool_call_bytes(calls: object) -> int:

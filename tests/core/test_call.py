@@ -362,3 +362,31 @@ def test_wrong_headers_are_named(name: str, values: list[str]) -> None:
 def test_may_use(allow: tuple[str, ...], model: str, may: bool) -> None:
     assert Principal(allow=allow).may_use(model) is may
     assert any(fits(model, glob) for glob in allow) is may
+
+
+DATA = "data:image/png;base64,AAAA"
+SOURCE = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
+ELSEWHERE = "https://example.com/a.png"
+PARTS: list[tuple[dict[str, object], bool]] = [
+    ({"type": "image_url", "image_url": {"url": DATA}}, False),
+    ({"type": "image_url", "image_url": {"url": ELSEWHERE}}, True),
+    ({"type": "image_url", "image_url": {"url": ELSEWHERE, "data": ""}}, True),
+    ({"type": "input_image", "image_url": DATA}, False),
+    ({"type": "input_image", "image_url": ELSEWHERE}, True),
+    ({"type": "input_file", "file_id": "file-1"}, True),
+    ({"type": "file", "file": {"file_data": DATA}}, False),
+    ({"type": "image", "source": SOURCE}, False),
+    ({"type": "image", "source": {"type": "url", "url": ELSEWHERE}}, True),
+    ({"type": "image", "source": {"type": "url", "url": ELSEWHERE, "data": "AAAA"}}, True),
+    ({"type": "image", "source": {"type": "file", "file_id": "file-1"}}, True),
+    ({"type": "tool_result", "content": [{"type": "image", "source": SOURCE}]}, False),
+    ({"type": "tool_result", "content": [{"type": "image", "source": {"type": "url", "url": ELSEWHERE}}]}, True),
+    ({"type": "text", "text": ELSEWHERE}, False),
+]
+
+
+@pytest.mark.parametrize(("part", "remote"), PARTS, ids=[json.dumps(part) for part, _ in PARTS])
+def test_what_is_only_an_address_is_told(part: dict[str, object], remote: bool) -> None:
+    """Nobody can say what it will count, so a budget does not let it in: not within a tool's result either."""
+    body = {"model": "m", "messages": [{"role": "user", "content": [part]}]}
+    assert parse(Endpoint.MESSAGES, [], json.dumps(body).encode(), CODEC).remote is remote

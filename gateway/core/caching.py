@@ -14,7 +14,6 @@ from gateway.core.call import Call, Endpoint, Principal
 
 LONGEST = 1024 * 1024  # bytes of an answer that is kept
 _ALWAYS_THE_SAME = frozenset({Endpoint.EMBEDDINGS})
-_HEADERS = ("anthropic-version", "anthropic-beta", "openai-beta")  # of the client's that go upstream
 # Members that make the answer depend on something that is not in the request, or be more than an answer; and the values
 # with which they do not.
 _OUTSIDE: Mapping[str, tuple[object, ...]] = {
@@ -79,8 +78,9 @@ def key(call: Call, principal: Principal, route: str, config_hash: str) -> bytes
 
 def _asked(call: Call) -> Iterator[str]:
     """What else of the request decides on the answer, or on who gives it."""
-    for name in _HEADERS:
-        yield call.headers.get(name, "")
+    for name in sorted(call.headers):
+        if name.startswith("anthropic-") or name == "openai-beta":  # they go upstream
+            yield f"{name}: {call.headers[name]}"
     yield str(call.hints.no_fallback)
     yield str(call.hints.max_cost_nano_usd)
 

@@ -1,4 +1,4 @@
-"""What servers of OpenAI's API do differently: a row each, every fact with its source and the day it was read.
+"""What servers of OpenAI's API do differently: a row each, every fact with its source and the day it was noted.
 
 A call goes upstream as it came unless a rule of its target's dialect applies. A rule **drops** a hint that the server
 refuses or ignores (`x-gateway-dropped` names it), or **maps** a member to the server's own word for it. What would
@@ -20,7 +20,9 @@ from urllib.parse import urlsplit
 from gateway.core.call import Call, Endpoint
 from gateway.core.rules import Model
 
-READ = "2026-11-25"  # when the sources below were read, where a rule does not say otherwise
+# When the facts below were written down. Most are from what is known of the pages named, not read anew that day:
+# `from documentation, not verified live` is all that may be said of them.
+NOTED = "2026-11-25"
 
 
 class Drop(NamedTuple):
@@ -34,7 +36,7 @@ class Drop(NamedTuple):
     but: tuple[str, ...] = ()  # of those, these not
     keep: tuple[object, ...] = ()  # values with which a member may stay
     thinking: bool = False  # only where the call switches thinking on
-    read: str = READ
+    noted: str = NOTED
 
 
 class Rename(NamedTuple):
@@ -45,7 +47,7 @@ class Rename(NamedTuple):
     source: str
     models: tuple[str, ...] = ("*",)
     but: tuple[str, ...] = ()
-    read: str = READ
+    noted: str = NOTED
 
 
 class Thinking(NamedTuple):
@@ -55,7 +57,7 @@ class Thinking(NamedTuple):
     source: str
     also: tuple[str, ...] = ()  # further switches that it knows
     off: str = ""  # of reasoning_effort: the word for no thinking; empty: it cannot be switched off
-    read: str = READ
+    noted: str = NOTED
 
 
 class Dialect(NamedTuple):

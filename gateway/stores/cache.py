@@ -13,7 +13,8 @@ from gateway.stores.schema import connect, transaction
 
 MOST_BYTES = 256 * 1024 * 1024  # of all answers together; beyond, the ones that end first go
 BUSY = 1.0  # seconds that a write waits for another process's
-PRUNE_EVERY = 500  # writes
+PRUNE_EVERY = 500  # writes, or so many bytes of them:
+PRUNE_BYTES = 16 * 1024 * 1024
 
 MIGRATIONS = (
     (
@@ -32,7 +33,8 @@ class SqliteCache:
     def __init__(self, dsn: str, *, most_bytes: int = MOST_BYTES) -> None:
         self.path = Path(dsn.removeprefix("sqlite:///"))
         self._most_bytes = most_bytes
-        self._writes = 0
+        self._writes = PRUNE_EVERY  # since the last look for what has to go: the first write looks
+        self._written = 0
         with self._unavailable():
             self._connection = connect(self.path, busy_seconds=BUSY, migrations=MIGRATIONS)
 
@@ -49,9 +51,11 @@ class SqliteCache:
         query = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
         with self._unavailable(), transaction(self._connection):
             self._connection.execute(query, [*row, kept.cost_nano, kept.body])
-            if self._writes % PRUNE_EVERY == 0:
+            self._writes += 1
+            self._written += len(kept.body)
+            if self._writes > PRUNE_EVERY or self._written > PRUNE_BYTES:
                 self._prune(_micros(now))
-        self._writes += 1
+                self._writes = self._written = 0
 
     def close(self) -> None:
         self._connection.close()

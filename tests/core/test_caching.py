@@ -75,6 +75,7 @@ def test_everything_that_matters_is_in_the_key() -> None:
         key(call(temperature=0.0, seed=1), Principal(), "r", "c"),
         key(call(Endpoint.MESSAGES, temperature=0), Principal(), "r", "c"),
         key(call(headers={"openai-beta": "x"}, temperature=0), Principal(), "r", "c"),
+        key(call(headers={"anthropic-user-profile": "x"}, temperature=0), Principal(), "r", "c"),
         key(call(headers={"x-gateway-no-fallback": "true"}, temperature=0), Principal(), "r", "c"),
         key(call(headers={"x-gateway-max-cost-usd": "1"}, temperature=0), Principal(), "r", "c"),
     ]

@@ -1,0 +1,82 @@
+"""Tool calls of a real model, through the translation of responses: they keep to their schema, and arrive whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.servers import Gateway
+from tests.tool_model import tool_model
+
+ROUTES = """
+version: 1
+providers:
+  tools: {base_url: "@BASE@"}
+models:
+  tools: {provider: tools, hosting: self, price: {usd_per_hour: 0.05, tokens_per_second: {input: 300, output: 90}}}
+"""
+WEATHER = {
+    "type": "function",
+    "name": "weather",
+    "description": "By city.",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 12}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+    "strict": True,
+}
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with tool_model() as base, Gateway(tmp_path_factory.mktemp("tools"), ROUTES.replace("@BASE@", base)) as running:
+        yield running
+
+
+def ask(gateway: Gateway, *, stream: bool) -> dict[str, Any]:
+    """The call, which is all that the answer holds."""
+    body = {
+        "model": "tools",
+        "input": "What is the weather in Bern?",
+        "tools": [WEATHER],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+        "max_output_tokens": 100,
+        "temperature": 0,
+        "stream": stream,
+    }
+    answer = gateway.client.post("/v1/responses", json=body)
+    assert answer.status_code == 200, answer.text
+    if not stream:
+        response = answer.json()
+    else:
+        events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+        response = events[-1]["response"]
+        deltas = [event["delta"] for event in events if event["type"].endswith("delta")]
+        assert "".join(deltas) == response["output"][-1]["arguments"]
+    assert response["usage"]["output_tokens"] > 0
+    call: dict[str, Any] = response["output"][-1]
+    assert call["call_id"]
+    return call
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_function(gateway: Gateway, stream: bool) -> None:
+    call = ask(gateway, stream=stream)
+    assert (call["type"], call["name"], call["status"]) == ("function_call", "weather", "completed")
+    assert json.loads(call["arguments"]) == {"city": "Bern"}
+
+
+def test_the_result_goes_back(gateway: Gateway) -> None:
+    call = ask(gateway, stream=False)
+    result = {"type": "function_call_output", "call_id": call["call_id"], "output": "Rain."}
+    history = [{"role": "user", "content": "What is the weather in Bern?"}, call, result]
+    body = {"model": "tools", "input": history, "max_output_tokens": 12}
+    answer = gateway.client.post("/v1/responses", json=body)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["output"][0]["content"][0]["text"]

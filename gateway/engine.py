@@ -23,7 +23,8 @@ from gateway.core.capture import Assembly
 from gateway.core.explain import explain
 from gateway.core.failures import RELAYED
 from gateway.core.limits import touched
-from gateway.core.routing import Plan, Signals, route_of
+from gateway.core.passing import MODEL, ROUTE
+from gateway.core.routing import Model, Plan, Signals, route_of
 from gateway.core.routing import plan as plan_for
 from gateway.core.tasks import classify
 from gateway.counting import Counting
@@ -31,7 +32,8 @@ from gateway.dispatch import Dispatcher, Shared
 from gateway.errors import GatewayError, Overloaded, QuotaExceeded, RequestError, RouteExhausted
 from gateway.flight import Flight, Request
 from gateway.owners import Remembering
-from gateway.providers.base import Provider
+from gateway.passage import Through
+from gateway.providers.base import Passage, Passing, Provider
 from gateway.rates import Passed
 from gateway.stores.base import Ledger
 from gateway.telemetry.events import RequestFinished
@@ -44,6 +46,7 @@ class Parts(NamedTuple):
     providers: Mapping[str, Provider]
     ledger: Ledger
     shared: Shared
+    passing: Mapping[str, Passing] = {}  # providers with `passthrough:`
 
 
 class Engine:
@@ -52,13 +55,17 @@ class Engine:
     def __init__(self, parts: Parts) -> None:
         self.config = parts.config
         self._shared = parts.shared
+        self._passing = parts.passing
         self._counting = Counting(parts.providers, parts.shared.json)
         self._dispatcher = Dispatcher(parts.providers, parts.shared)
         self._ledger = parts.ledger
         self._dice = random.Random()  # noqa: S311 - for jitter and weights, not for secrets
 
-    async def run(self, call: Call, flight: Flight, client: Client) -> None:
-        """Serves one call. Every error is answered; only cancellation (the client hung up) comes out."""
+    async def run(self, call: Call, flight: Flight, client: Client, passage: Passage | None = None) -> None:
+        """Serves one call, or lets it through where it is a `passage`.
+
+        Every error is answered; only cancellation (the client hung up) comes out.
+        """
         flight.call = call
         admitted = False
         passed: Passed | None = None
@@ -69,6 +76,12 @@ class Engine:
             flight.admitted = time.monotonic()
             flight.task = classify(call, self.config.rules.tasks, known=self.config.rules.known_tasks)
             passed = self._pass_limits(call, flight)
+            if passage is not None:
+                self._refuse_under_budgets(call, passage, flight)
+                await Through(passage, self._passing[passage.provider], self.config.rules.direct.timeouts).run(
+                    flight, client
+                )
+                return
             if self.config.rules.caches and not call.form.free and await self._answer_again(call, flight, client):
                 return
             plan = await self._decide(call, flight)
@@ -90,6 +103,20 @@ class Engine:
             if passed is not None:
                 self._shared.rates.leave(passed, flight.tokens)
             self._finish(flight)
+
+    def _refuse_under_budgets(self, call: Call, passage: Passage, flight: Flight) -> None:
+        """Raises RequestError where a budget is about it: nobody knows what it costs."""
+        rules = self.config.rules
+        flight.route = ROUTE
+        if not (rules.budgets or flight.principal.budgets):
+            return
+        assert flight.task is not None
+        found = rules.guards.touched(call, flight.task, flight.principal, flight.began)
+        touches = found.by(ROUTE, Model(MODEL, passage.provider, ""))
+        if touches:
+            flight.budget = touches[0].budget.name
+            said = f"what it costs is not known, and budget {flight.budget} is about it: it is not let through"
+            raise RequestError(said, code="unpriced_model")
 
     def begin(self, request: Request, principal: Principal) -> Flight:
         """Opens the account of a request."""

@@ -11,7 +11,8 @@ from gateway.config.types import Config, ProviderConfig
 from gateway.dispatch import Shared
 from gateway.engine import Engine, Parts
 from gateway.errors import ConfigError
-from gateway.providers.base import Provider
+from gateway.providers.base import Passing, Provider
+from gateway.providers.passing import PassingProvider
 from gateway.providers.registry import OWN_PROCESS, PROVIDERS
 from gateway.stores.base import Ledger
 from gateway.stores.registry import open_ledger
@@ -25,8 +26,16 @@ MakeProvider = Callable[[ProviderConfig], Provider]
 class Runtime:
     """Everything made from one Config. A call holds on to the one it began with."""
 
-    def __init__(self, config: Config, providers: Mapping[str, Provider], engine: Engine, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        config: Config,
+        providers: Mapping[str, Provider],
+        engine: Engine,
+        ledger: Ledger,
+        passing: Mapping[str, Passing],
+    ) -> None:
         self.config = config
+        self.passing = passing
         self.providers = providers
         self.engine = engine
         self.ledger = ledger
@@ -113,8 +122,13 @@ class Gateway:
             if not provider.disabled:
                 make = self._make_local if provider.dialect in OWN_PROCESS else PROVIDERS[provider.dialect]
                 providers[name] = make(provider)
-        engine = Engine(Parts(config, providers, ledger, self._shared))
-        return Runtime(config, providers, engine, ledger)
+        passing = {
+            name: PassingProvider(provider)
+            for name, provider in config.providers.items()
+            if provider.passthrough and not provider.disabled
+        }
+        engine = Engine(Parts(config, providers, ledger, self._shared, passing))
+        return Runtime(config, providers, engine, ledger, passing)
 
     def _retire(self, runtime: Runtime, *, close_ledger: bool) -> None:
         async def drain() -> None:
@@ -135,3 +149,5 @@ class Gateway:
 async def _close_providers(runtime: Runtime) -> None:
     for provider in runtime.providers.values():
         await provider.close()
+    for passing in runtime.passing.values():
+        await passing.close()

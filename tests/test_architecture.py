@@ -23,7 +23,7 @@ LAYERS = (
     ("server",),
     ("runtime",),
     ("engine",),
-    ("dispatch",),
+    ("dispatch", "passage"),
     ("binary",),
     ("exchange",),
     ("caching", "charging", "counting", "operations", "owners"),
@@ -55,6 +55,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 ENGINE = (
     *("engine", "dispatch", "charging", "exchange", "flight", "pace", "sessions", "admission", "spending", "rates"),
     *("outputs", "client", "patience", "loads", "observed", "caching", "counting", "owners", "race", "binary"),
+    "passage",
 )
 SEAMS = {
     "gateway.providers.base",

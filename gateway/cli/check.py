@@ -70,12 +70,21 @@ def _as_text(config: Config) -> str:
             "Baselines (what savings are measured against)\n"
             + _models_table([rules.models[name] for name in sorted(baselines)])
         )
+    if through := _through(config):
+        paths = [(name, ", ".join(globs)) for name, globs in through.items()]
+        title = "Paths below /v1 that are let through, outside of routes and budgets"
+        sections.append(f"{title}\n" + table(("PROVIDER", "PATHS"), paths))
     if config.keys_declared:
         names = ", ".join(sorted(key.principal.key for key in config.keys)) or "none: nobody can call"
         sections.append(f"Keys that open: {names}")
     if told := (*config.warnings, *config.notices):
         sections.append("Warnings\n" + "\n".join(f"  - {warning}" for warning in told))
     return "\n\n".join(sections)
+
+
+def _through(config: Config) -> dict[str, list[str]]:
+    live = (each for each in config.providers.values() if not each.disabled)
+    return {each.name: list(each.passthrough) for each in live if each.passthrough}
 
 
 def _models_table(models: list[Model]) -> str:
@@ -125,6 +134,7 @@ def _as_json(config: Config) -> dict[str, Any]:
         "ledger": config.ledger,
         "routes": [_route_json(route) for route in config.rules.routes],
         "models": [_model_json(model) for model in config.rules.models.values()],
+        "passthrough": _through(config),
         "tasks": [task.name for task in config.rules.tasks],
         "keys": sorted(key.principal.key for key in config.keys) if config.keys_declared else None,
         "warnings": list(config.warnings),

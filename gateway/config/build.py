@@ -102,6 +102,7 @@ def _provider(name: str, written: schema.Provider, folder: Path, problems: Probl
         options={option: value for option, value in options.items() if value is not None},
         disabled=why,
         server=_server(written, base_url),
+        passthrough=tuple(written.passthrough or ()),
     )
 
 

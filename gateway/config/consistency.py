@@ -12,6 +12,7 @@ from gateway.config.endpoints import place, provider_name
 from gateway.config.fields import OFF
 from gateway.config.interpolate import FromEnvironment, Missing
 from gateway.config.problems import Data, Path, Problems, did_you_mean
+from gateway.core.forms import Endpoint
 from gateway.core.globs import fits
 from gateway.core.tasks import DEFAULT_TASK
 
@@ -31,9 +32,11 @@ ONLY_FOR: Mapping[str, tuple[str, ...]] = {  # settings of a provider -> the dia
     "apis": ("openai", "local"),
     "server": ("openai",),
     "api_version": ("openai",),
+    "passthrough": ("openai",),
 }
 TRAFFIC = ("requests_per_minute", "tokens_per_minute", "max_in_flight")
 KEY = "key:"  # begins the name of a key's own budget and of its limits
+SERVED = frozenset({*map(str, Endpoint), "/models"})
 FORBIDDEN_HEADERS = frozenset({"host", "content-length", "content-type", "transfer-encoding", "connection"})
 
 
@@ -102,6 +105,11 @@ def _settings(provider: dict[str, Data], path: Path, problems: Problems) -> None
             said = f"is only for `dialect: {dialects[0]}`" if len(dialects) == 1 else ""
             said = said or f"has no meaning with `dialect: {dialect}`"
             problems.add((*path, setting), f"`{setting}` {said}; remove it")
+    if "passthrough" in provider and "base_url" not in provider:
+        problems.add((*path, "passthrough"), "needs a base_url: that is where it goes")
+    for each, where in _texts(provider.get("passthrough"), (*path, "passthrough")):
+        if each in SERVED:
+            problems.add(where, "is served by the gateway itself, through its routes; remove it")
     if dialect == "litellm" and "litellm_provider" not in provider:
         said = "is required with `dialect: litellm`: anthropic, gemini, bedrock, vertex_ai, azure, ..."
         problems.add((*path, "litellm_provider"), said)

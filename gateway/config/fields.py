@@ -294,6 +294,12 @@ ApiVersion: TypeAlias = Annotated[str, PlainValidator(_api_version), _STRING]
 LitellmProvider: TypeAlias = Annotated[str, PlainValidator(_litellm_provider), _STRING]
 LitellmOption: TypeAlias = Annotated[str, PlainValidator(_litellm_option), _STRING]
 HeaderName: TypeAlias = Annotated[str, BeforeValidator(_header_name)]
+_PASSED = re.compile(r"(?:/[A-Za-z0-9._~*?-]+)+")
+PassedPath: TypeAlias = Annotated[
+    str,
+    PlainValidator(_matching(_PASSED, "must be a path below /v1, such as /files, /files/* or /files/**")),
+    _text_schema(_PASSED),
+]
 HeaderValue: TypeAlias = Annotated[str, PlainValidator(_header_value), _STRING]
 Regex: TypeAlias = Annotated[str, PlainValidator(_regex), WithJsonSchema({"type": "string", "format": "regex"})]
 LedgerDsn: TypeAlias = Annotated[

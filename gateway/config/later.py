@@ -20,7 +20,6 @@ class Later(NamedTuple):
 
 
 LATER = (
-    Later("providers.*.passthrough"),
     Later("providers.*.proxy"),
     Later("models.*.endpoints[].requests_per_minute"),
     Later("models.*.endpoints[].tokens_per_minute"),

@@ -91,6 +91,12 @@ class Provider(Shape):
         description="What the server is, where its host does not tell: what it does differently is then minded, and "
         "named in `x-gateway-dropped`. Without it the client's bytes go there as they came.",
     )
+    passthrough: list[f.PassedPath] | None = Field(
+        default=None,
+        min_length=1,
+        description="Paths below /v1 that go to it as they are, without a route: globs by segment, `/files/**` for all "
+        "below. A key needs `passthrough:NAME` in its `allow`; refused under a budget.",
+    )
     ca_file: f.TextOrMissing | None = Field(
         default=None, description="A PEM file of authorities to trust instead of the system's; relative to this file."
     )

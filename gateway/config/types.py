@@ -26,6 +26,7 @@ class ProviderConfig(NamedTuple):
     options: Mapping[str, object] = {}  # of "local" and "litellm": {"threads": 2}, {"litellm_provider": "bedrock", ...}
     disabled: str = ""
     server: str = ""  # what it is known to be: a name in `core.dialects`
+    passthrough: tuple[str, ...] = ()  # paths below /v1 that go to it as they are; globs
 
     def __repr__(self) -> str:
         return f"ProviderConfig({self.name!r}, {self.dialect!r}, {self.base_url!r})"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.core.content import Content, read_input, read_items, read_messages, with_system
 from gateway.core.inputs import read_edit, read_moderation, read_ranking, read_sound, read_text
+from gateway.core.passing import MODEL
 
 if TYPE_CHECKING:  # `fields` needs nothing of this module, but `call`, which it names, does
     from gateway.core.fields import Fields
@@ -33,6 +34,7 @@ class Endpoint(StrEnum):
     SPEECH = "/audio/speech"
     TRANSCRIPTIONS = "/audio/transcriptions"
     TRANSLATIONS = "/audio/translations"
+    PASSTHROUGH = "passthrough"  # whatever a provider's `passthrough:` lets through; no path of ours
 
 
 class Form(NamedTuple):
@@ -124,4 +126,5 @@ FORMS: Mapping[Endpoint, Form] = {
     Endpoint.SPEECH: Form("input", read_text, streams=("stream_format", "sse"), sold="speech", binary=True),
     Endpoint.TRANSCRIPTIONS: Form("file", read_sound, sold="sound", multipart=True, speaks_text=True),
     Endpoint.TRANSLATIONS: Form("file", read_sound, sold="sound", multipart=True, speaks_text=True),
+    Endpoint.PASSTHROUGH: Form("input", read_text, model=MODEL),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from gateway.core.answers import Seen
@@ -28,6 +28,27 @@ class Attempt(NamedTuple):
     on_sending: Callable[[], None] = lambda: None  # called when the upstream may begin to work: until then it is free
     trace: tuple[Header, ...] | None = None  # traceparent, tracestate to send; None: the client's own, untouched
     upload: Upload | None = None  # of a form with files: its body as it came
+
+
+class Passage(NamedTuple):
+    """A request that goes to a provider as it is."""
+
+    provider: str
+    method: str
+    target: str  # path below the base URL, with the query
+    call: Call  # its headers, and what the gateway's own say; its body is not in it
+    size: int  # bytes of its body; -1: it comes in chunks
+    receive: Callable[[], Awaitable[bytes]]  # the next piece of its body; b"" at the end
+
+
+class Passing(Protocol):
+    """A provider with `passthrough:`."""
+
+    async def open(self, passage: Passage) -> Upstream:
+        """Sends it on and returns once the status and headers are there. Raises UpstreamFailure as Provider.open."""
+
+    async def close(self) -> None:
+        """Closes idle connections."""
 
 
 class Upstream(Protocol):

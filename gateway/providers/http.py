@@ -17,6 +17,7 @@ import asyncio
 import os
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -27,6 +28,7 @@ from gateway.providers.http_exchange import READ_SIZE, Connection, Failure, Http
 HASTY = 1.0  # seconds: a server that closes so soon after an answer that it promised to keep open will do it again
 MISTRUST = 60.0  # seconds without reuse after that (llama.cpp does it after every stream)
 IDLE_SECONDS = 55.0  # just under the 60 s after which many servers and load balancers close
+_BODILESS = frozenset({b"GET", b"DELETE"})  # RFC 9110, 8.6: no content-length where none is expected
 PIECE = 256 * 1024  # bytes of a request body handed to the transport at once
 
 
@@ -107,6 +109,21 @@ class HttpClient:
                 self._mistrust()
                 raise self._failed(response)
         return await self._request_anew(head, body, connect_timeout, on_sending)
+
+    async def send(
+        self,
+        method: bytes,
+        path: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes | Body,
+        connect_timeout: float,
+    ) -> HttpResponse:
+        """A request of any method whose body can be read only once, so on a connection of its own. Raises as `request`.
+
+        A body of unknown length (`sys.maxsize`) brings the framing of its chunks along.
+        """
+        head = self._head(method, path, headers, len(body))
+        return await self._request_anew(head, body, connect_timeout, lambda: None)
 
     async def get(self, path: str, headers: Sequence[tuple[bytes, bytes]], *, connect_timeout: float) -> HttpResponse:
         """Asks for `path`, on a connection of its own. Raises as `request`."""
@@ -212,9 +229,12 @@ class HttpClient:
 
     def _head(self, method: bytes, path: str, headers: Sequence[tuple[bytes, bytes]], length: int) -> bytes:
         lines = [b"%b: %b\r\n" % header for header in headers]
-        if length or method != b"GET":
+        if length == sys.maxsize:
+            lines.append(b"transfer-encoding: chunked\r\n")
+        elif length or method not in _BODILESS:
             lines.append(b"content-length: %d\r\n" % length)
-        head = b"".join((method, b" ", self._path, path.encode(), self._query, self._static, *lines, b"\r\n"))
+        query = self._query.replace(b"?", b"&", 1) if "?" in path else self._query
+        head = b"".join((method, b" ", self._path, path.encode(), query, self._static, *lines, b"\r\n"))
         breaks = len(lines) + 4  # of the request line, host, accept-encoding and the empty line
         if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
             raise ValueError("a header of the request holds a line break or a null")

@@ -72,7 +72,7 @@ class OpenAIProvider:
             fixed["authorization"] = f"Bearer {config.api_key}"
         fixed |= {name.lower(): value for name, value in config.headers.items()}
         self._fixed = frozenset(fixed)
-        headers = [_sendable(config.name, name, value) for name, value in fixed.items()]
+        headers = [sendable(config.name, name, value) for name, value in fixed.items()]
         self._plain: list[Header] = headers if "accept" in fixed else [*headers, (b"accept", b"application/json")]
         self._stream: list[Header] = headers if "accept" in fixed else [*headers, (b"accept", b"text/event-stream")]
         self._any: list[Header] = headers if "accept" in fixed else [*headers, (b"accept", b"*/*")]
@@ -164,7 +164,8 @@ class OpenAIProvider:
         for name, value in call.headers.items():
             if trace is not None and name in TRACE:
                 continue
-            if (name in PASSED_ON or name.startswith("anthropic-")) and name not in self._fixed and _clean(name, value):
+            known = name in PASSED_ON or name.startswith("anthropic-")
+            if known and name not in self._fixed and is_clean(name, value):
                 passed.append((name.encode("latin-1"), value.encode("latin-1")))
         return [*ours, *passed] if passed else ours
 
@@ -187,12 +188,13 @@ def _asks_nothing_else(call: Call) -> bool:
     return bool(json.loads(call.merged("stream_options", ours)) == ours)
 
 
-def _clean(name: str, value: str) -> bool:
+def is_clean(name: str, value: str) -> bool:
     """Whether a client's header can be sent as one header: no line break, null or letter beyond latin-1."""
     return not any(bad in text for text in (name, value) for bad in "\r\n\0")
 
 
-def _sendable(provider: str, name: str, value: str) -> Header:
-    if not (name.isascii() and value.isascii() and _clean(name, value)):
+def sendable(provider: str, name: str, value: str) -> Header:
+    """Raises ValueError, which shows no secret."""
+    if not (name.isascii() and value.isascii() and is_clean(name, value)):
         raise ValueError(f"provider {provider}: the header {name!r} holds a line break or a letter that is not ASCII")
     return name.encode("ascii"), value.encode("ascii")

@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from gateway.core.call import Endpoint, Principal, parse
 from gateway.core.forms import FORMS
 from gateway.core.multipart import parse_form
+from gateway.core.passing import why_not
 from gateway.core.routing import visible_models
 from gateway.core.traces import Parent, read_parent
 from gateway.errors import GatewayError, Overloaded, RequestError
@@ -24,11 +25,12 @@ from gateway.server.auth import ANONYMOUS, Authenticator
 from gateway.server.client import AsgiClient
 from gateway.server.errors import ERRORS, OPENAI
 from gateway.server.options import Sizes
+from gateway.server.passing import Found, find_passage
 from gateway.server.protocol import BoundedHttpProtocol, connection_of
 from gateway.server.uploads import FormReader, Room, Spool, boundary_of, read_form, too_large
 from gateway.wire import CODEC
 
-ENDPOINTS = {"/v1" + endpoint.value: endpoint for endpoint in Endpoint}
+ENDPOINTS = {"/v1" + endpoint.value: endpoint for endpoint in Endpoint if endpoint is not Endpoint.PASSTHROUGH}
 MODELS = "/v1/models"
 KEPT = "/v1/responses/"  # a response by its id: to be read, deleted or cancelled
 REQUEST_ID_LIMIT = 128  # characters, as in `gateway.core.hints`
@@ -76,6 +78,9 @@ class PublicApp:
         try:
             principal = self._authenticator(runtime).identify(headers)
             if endpoint is None:
+                if (passage := find_passage(runtime.config, scope, principal, receive)) is not None:
+                    await self._let_through(runtime, passage, request, principal, client)
+                    return
                 await self._other(runtime, scope, principal, client)
                 return
             _require(scope, "POST")
@@ -91,6 +96,13 @@ class PublicApp:
             return
         flight = runtime.engine.begin(request, principal)
         await _until_hangup(receive, client, runtime.engine.run(call, flight, client))
+
+    async def _let_through(
+        self, runtime: Runtime, found: Found, request: Request, principal: Principal, client: AsgiClient
+    ) -> None:
+        flight = runtime.engine.begin(request._replace(endpoint=Endpoint.PASSTHROUGH.value), principal)
+        call = found.passage.call
+        await _until_hangup(found.rest, client, runtime.engine.run(call, flight, client, found.passage))
 
     async def _serve_form(
         self, runtime: Runtime, boundary: bytes, asked: Asked, receive: Receive, client: AsgiClient
@@ -138,9 +150,8 @@ class PublicApp:
         if path.startswith(KEPT):
             raise RequestError("Responses are not kept here: ask the provider that made it.", status=404)
         if path != MODELS and not path.startswith(MODELS + "/"):
-            raise RequestError(
-                f"There is no {path[:200]!r} here. Served: {', '.join(sorted(ENDPOINTS))}, {MODELS}.", status=404
-            )
+            served = f"There is no {path[:200]!r} here. Served: {', '.join(sorted(ENDPOINTS))}, {MODELS}."
+            raise RequestError(why_not(path.removeprefix("/v1")) or served, status=404)
         _require(scope, "GET")
         models = visible_models(runtime.config.rules, principal)
         if path == MODELS:

@@ -19,6 +19,9 @@ _IDS = 500  # in one query
 MICROS = 1_000_000
 
 
+_DECIDED = "endpoint <> 'passthrough'"  # what was let through was not decided on, and cannot be anew
+
+
 class History:
     """A ledger opened for reading. Raises sqlite3.Error where there is no such file or it is no ledger."""
 
@@ -39,7 +42,8 @@ class History:
 
     def count(self, since: float, until: float) -> int:
         """Requests that began in [since, until), unix seconds."""
-        return int(self._one("SELECT count(*) FROM requests WHERE started >= ? AND started < ?", since, until) or 0)
+        query = f"SELECT count(*) FROM requests WHERE started >= ? AND started < ? AND {_DECIDED}"  # noqa: S608 - ours
+        return int(self._one(query, since, until) or 0)
 
     def first(self) -> float | None:
         """When the oldest request began, unix seconds; None where there is none."""
@@ -49,7 +53,8 @@ class History:
 
     def pages(self, since: float, until: float) -> Iterator[list[Row]]:
         """Oldest first."""
-        query = f"{self._select} WHERE (started, id) > (?, ?) AND started < ? ORDER BY started, id LIMIT ?"
+        within = f"(started, id) > (?, ?) AND started < ? AND {_DECIDED}"
+        query = f"{self._select} WHERE {within} ORDER BY started, id LIMIT ?"
         low, high = _micros(since), _micros(until)
         after: tuple[int, str] = (low - 1, "\U0010ffff")
         while True:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from gateway.config.types import Config, Key
 from gateway.core.failures import Kind
+from gateway.core.passing import MODEL, ROUTE
 from gateway.core.record import AttemptStages, Stages
 from gateway.core.routing import Model, Route
 from gateway.core.scopes import ALL
@@ -83,10 +84,12 @@ class LabelSets(NamedTuple):
         budgets = {each.name: BudgetLabels(each.limit_nano, each.per) for each in (*own, *rules.budgets)}
         named = [*(key.key for key in keys), *teams, *tasks, *(route.name for route in rules.routes), DIRECT]
         pairs += [Pair(DIRECT, m.name, m.provider, m.hosting, tasks) for m in awake.values()]
+        through = [each.name for each in config.providers.values() if each.passthrough and not each.disabled]
+        pairs += [Pair(ROUTE, MODEL, name, "api", tasks) for name in through]
         return cls(
-            routes=frozenset(route.name for route in rules.routes) | {DIRECT},
+            routes=frozenset(route.name for route in rules.routes) | {DIRECT, *(ROUTE for _ in through)},
             tasks=frozenset(tasks),
-            models=frozenset(rules.models),
+            models=frozenset(rules.models) | {MODEL for _ in through},
             providers=frozenset(config.providers),
             teams=teams,
             pairs=tuple(pairs),

@@ -47,6 +47,7 @@ VIEWS: Mapping[Endpoint, View] = {
     Endpoint.SPEECH: View(others.read_speech, others.read_speech_event),
     Endpoint.TRANSCRIPTIONS: _TRANSCRIPT,
     Endpoint.TRANSLATIONS: _TRANSCRIPT,
+    Endpoint.PASSTHROUGH: _OPENAI,  # which nobody reads
 }
 
 

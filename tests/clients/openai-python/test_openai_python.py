@@ -198,3 +198,67 @@ def test_tool_call(client: OpenAI) -> None:
     with client.chat.completions.stream(model="tools", messages=MESSAGES, tools=[tool]) as stream:
         final = stream.get_final_completion()
     assert json.loads(final.choices[0].message.tool_calls[0].function.arguments) == {"a": 1}
+
+
+# Below: a loopback upstream that answers as documented (tests/documented.py), not as seen live.
+
+
+def test_moderation(client: OpenAI) -> None:
+    made = client.moderations.create(input="I want to be kind.", model="moderated")
+    assert made.results[0].flagged is False
+
+
+def test_images(client: OpenAI) -> None:
+    made = client.images.generate(model="drawn", prompt="A cute baby sea otter")
+    assert made.data is not None
+    assert made.data[0].b64_json
+    assert made.usage is not None
+    assert made.usage.output_tokens == 4160
+
+
+def test_image_edits(client: OpenAI) -> None:
+    files = [("a.png", b"\x89PNG one"), ("b.png", b"\x89PNG two")]
+    made = client.images.edit(model="drawn", image=files, prompt="A lovely gift basket")
+    assert made.data is not None
+    assert made.data[0].b64_json
+
+
+def test_images_in_events(client: OpenAI) -> None:
+    stream = client.images.generate(model="drawn", prompt="A river", stream=True, partial_images=1)
+    kinds = [event.type for event in stream]
+    assert kinds == ["image_generation.partial_image", "image_generation.completed"]
+
+
+def test_speech(client: OpenAI) -> None:
+    with client.audio.speech.with_streaming_response.create(model="spoken", voice="alloy", input="Hello.") as answer:
+        assert answer.headers["content-type"] == "audio/mpeg"
+        assert float(answer.headers["x-gateway-cost-usd"]) == pytest.approx(6 * 0.000015)
+        assert answer.read().startswith(b"ID3")
+
+
+def test_transcriptions(client: OpenAI) -> None:
+    sound = ("speech.wav", b"RIFF" + bytes(100_000))
+    made = client.audio.transcriptions.create(model="heard", file=sound)
+    assert made.text == "Imagine the wildest idea."
+    assert made.usage is not None
+    assert made.usage.type == "duration"
+    assert client.audio.translations.create(model="heard", file=sound).text == "Imagine the wildest idea."
+
+
+def test_transcriptions_in_events(client: OpenAI) -> None:
+    sound = ("speech.wav", b"RIFF" + bytes(100))
+    stream = client.audio.transcriptions.create(model="heard-in-events", file=sound, stream=True)
+    events = list(stream)
+    assert "".join(event.delta for event in events if event.type == "transcript.text.delta") == "Imagine the wildest idea."
+    assert events[-1].type == "transcript.text.done"
+
+
+def test_rerank_has_no_method_of_its_own(client: OpenAI) -> None:
+    body = {"model": "ranked", "query": "capital?", "documents": ["Carson City", "Washington"]}
+    made = client.post("/rerank", body=body, cast_to=dict)
+    assert made["results"][0]["index"] == 1
+
+
+def test_batches_are_postponed(client: OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="is postponed"):
+        client.batches.list()

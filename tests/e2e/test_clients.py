@@ -8,15 +8,16 @@ from __future__ import annotations
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from tests import documented as doc
 from tests import replies
 from tests.replies import Tokens
 from tests.servers import Gateway, until
-from tests.upstream import STALL, Upstream
+from tests.upstream import STALL, Reply, Upstream
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-client-suite-0123456789"
@@ -35,15 +36,29 @@ models:
   thinks: {provider: loop, model: thinks-up, price: unmetered, supports: [reasoning]}
   dollar: {provider: loop, model: dollar-up, price: {input: 0, output: 100000}}
   endless: {provider: loop, model: endless-up, price: unmetered}
+  moderated: {provider: loop, model: moderated-up, price: {input: 0, output: 0}}
+  drawn: {provider: loop, model: drawn-up, price: {input: 5, output: 40}}
+  spoken: {provider: loop, model: spoken-up, price: {per_character: 0.000015}}
+  heard: {provider: loop, model: heard-up, price: {per_second: 0.0001}}
+  heard-in-events: {provider: loop, model: events-up, price: {input: 2.5, output: 10}}
+  ranked: {provider: loop, model: ranked-up, price: {input: 0.05, output: 0}}
 routes:
   - {name: default, match: {model: auto}, use: [smol], baseline: loop}
 keys:
-  - {name: suite, value: "${KEY}", allow: [auto, smol, loop, broken, cut, tools, thinks, "smoll"]}
+  - {name: suite, value: "${KEY}", allow: [auto, smol, loop, broken, cut, tools, thinks, "smoll", @MORE@]}
   - {name: poor-python, value: "poor-python-0123456789", budget: {limit_usd: 1, window: total}}
   - {name: poor-node, value: "poor-node-0123456789", budget: {limit_usd: 1, window: total}}
   - {name: busy-python, value: "busy-python-0123456789", limits: {max_in_flight: 1}}
   - {name: busy-node, value: "busy-node-0123456789", limits: {max_in_flight: 1}}
 """
+DOCUMENTED: Mapping[str, Reply] = {  # from documentation, never seen live
+    "moderated-up": doc.answer(doc.MODERATION),
+    "drawn-up": lambda received: (doc.events(*doc.DRAWING) if received.stream else doc.answer(doc.IMAGE))(received),
+    "spoken-up": doc.spoken(),
+    "heard-up": doc.answer(doc.WHISPER),
+    "events-up": doc.events(*doc.HEARING),
+    "ranked-up": doc.answer(doc.JINA),
+}
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +69,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         upstream.always("tools-up", replies.tool_call())
         upstream.always("thinks-up", replies.reasoning())
         upstream.always("dollar-up", replies.ok(tokens=Tokens(output=10)))  # one dollar
+        for model, reply in DOCUMENTED.items():
+            upstream.always(model, reply)
         upstream.always("endless-up", replies.words_then([STALL]))
-        routes = ROUTES.replace("@BASE@", upstream.base_url)
+        more = "moderated, drawn, spoken, heard, heard-in-events, ranked"
+        routes = ROUTES.replace("@BASE@", upstream.base_url).replace("@MORE@", more)
         with Gateway(tmp_path_factory.mktemp("clients"), routes, env={"KEY": KEY}) as gateway:
             bearer = {"authorization": f"Bearer {KEY}"}
             until("the embedded model", lambda: gateway.chat("smol", headers=bearer, max_tokens=1).is_success, 30)

@@ -249,7 +249,8 @@ def test_transcriptions_in_events(client: OpenAI) -> None:
     sound = ("speech.wav", b"RIFF" + bytes(100))
     stream = client.audio.transcriptions.create(model="heard-in-events", file=sound, stream=True)
     events = list(stream)
-    assert "".join(event.delta for event in events if event.type == "transcript.text.delta") == "Imagine the wildest idea."
+    text = "".join(event.delta for event in events if event.type == "transcript.text.delta")
+    assert text == "Imagine the wildest idea."
     assert events[-1].type == "transcript.text.done"
 
 

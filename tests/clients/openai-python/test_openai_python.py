@@ -243,7 +243,8 @@ def test_transcriptions(client: OpenAI) -> None:
     assert made.usage is not None
     assert made.usage.type == "duration"
     with pytest.warns(DeprecationWarning):  # the SDK's own word; the endpoint is there all the same
-        assert client.audio.translations.create(model="heard", file=sound).text == "Imagine the wildest idea."
+        translated = client.audio.translations.create(model="heard", file=sound)
+    assert translated.text == "Imagine the wildest idea."
 
 
 def test_transcriptions_in_events(client: OpenAI) -> None:

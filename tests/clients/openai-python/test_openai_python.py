@@ -242,7 +242,7 @@ def test_transcriptions(client: OpenAI) -> None:
     assert made.text == "Imagine the wildest idea."
     assert made.usage is not None
     assert made.usage.type == "duration"
-    with pytest.warns(DeprecationWarning):  # the SDK's own word; the endpoint is there all the same
+    with pytest.warns(DeprecationWarning, match="deprecated"):  # the SDK's own word; the endpoint is there all the same
         translated = client.audio.translations.create(model="heard", file=sound)
     assert translated.text == "Imagine the wildest idea."
 

@@ -8,6 +8,7 @@ from gateway.core.capture import Assembly
 from gateway.errors import GatewayError
 from gateway.flight import Flight, Header, Refusal, latin
 
+_READABLE = (b"application/json", b"text/")
 EVENT_STREAM = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 
 
@@ -32,14 +33,17 @@ class Recording:
     def __init__(self, client: Client, assembly: Assembly) -> None:
         self._client = client
         self._assembly = assembly
+        self._readable = True  # what is no text is nobody's to read, and is not kept
 
     async def start(self, status: int, headers: list[Header]) -> None:
         stream = any(name == b"content-type" and b"event-stream" in value for name, value in headers)
+        self._readable = any(name == b"content-type" and value.startswith(_READABLE) for name, value in headers)
         self._assembly.begin(stream=stream)
         await self._client.start(status, headers)
 
     async def send(self, body: bytes, *, more: bool) -> None:
-        self._assembly.feed(body)
+        if self._readable:
+            self._assembly.feed(body)
         await self._client.send(body, more=more)
 
     async def fail(self, error: GatewayError, headers: list[Header]) -> None:

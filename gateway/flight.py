@@ -17,6 +17,7 @@ from gateway.core.caching import Kept
 from gateway.core.call import Call, Principal
 from gateway.core.capture import Assembly
 from gateway.core.hedging import HEDGE
+from gateway.core.pieces import priced
 from gateway.core.pricing import baseline_cost, cost, price_at, source_of
 from gateway.core.record import AttemptRecord, Record, Stages
 from gateway.core.resume import Partial
@@ -156,7 +157,7 @@ class Flight:
             usage = seen.failed_usage(result, end.status, self.estimated_input)
         if end.committed:  # the client has it, or a part of it
             self.usage = together(self.usage, usage)
-        price = target.price
+        price = target.price if usage.more is None else priced(usage, target.price)
         record = AttemptRecord(
             model=target.model.name,
             provider=target.model.provider,

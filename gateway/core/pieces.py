@@ -20,6 +20,7 @@ from gateway.core.usage import More, Usage, estimate_tokens, text_bytes
 LETTERS_A_SECOND = 15
 TOKENS_MADE, TOKENS_HEARD = 20, 10
 
+_PIECES = ("images", "milliseconds", "characters")  # that are counted only where an answer reports no tokens
 DOCUMENTS_A_UNIT = 100  # docs.cohere.com/docs/how-does-cohere-pricing-work: a query with up to so many documents
 TOKENS_A_CHUNK = 500  # the same: a longer document, the query's length counted with it, is several
 _STAMP = re.compile(rb"-->[ \t]*+(?:([0-9]{1,4}):)?([0-9]{1,2}):([0-9]{2})[,.]([0-9]{3})")  # SubRip and WebVTT
@@ -72,6 +73,19 @@ def assumed(call: Call, price: Price | None, size: int = 0, made: int = 0) -> Us
         heard = count * TOKENS_HEARD // 1000
         return Usage(heard, output=estimate_tokens(size), estimated=True, more=More(audio_input=heard))
     return Usage(call.estimated_input, estimated=True, more=more)
+
+
+def priced(usage: Usage, price: Price | None) -> Price | None:
+    """The price, unless it says nothing of what was used: pictures at a price for characters have none."""
+    more = usage.more
+    if more is None or price is None or price.rates is None:
+        return price
+    alone = () if usage.total_input or usage.total_output else ("searches",)  # else they come beside tokens
+    pieces = [name for name in (*_PIECES, *alone) if getattr(more, name)]
+    rates = price.rates.more
+    known = rates is not None and all(getattr(rates, name) for name in pieces)
+    free = not any(price.rates[:5]) and not any(rates or ())
+    return price if known or free or not pieces else None
 
 
 def more_rates(price: Price | None) -> MoreRates | None:

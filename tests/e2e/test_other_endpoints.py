@@ -40,6 +40,7 @@ routes:
   - {name: letters, match: {model: "try-letters"}, use: [letters], fallback: [other], retries: 0}
   - {name: seconds, match: {model: "try-seconds"}, use: [seconds], fallback: [other], retries: 0}
   - {name: units, match: {model: "try-units"}, use: [units], fallback: [other], retries: 0}
+  - {name: kept, match: {model: kept}, use: [letters], capture: {keep: 1d}}
   - {name: free, match: {model: ["try-free", "omni-moderation-latest"]}, use: [free], fallback: [other], retries: 0}
 keys:
   - {name: rich, value: rich-0123456789abcdef}
@@ -237,6 +238,22 @@ def test_a_budget_holds_the_most_it_may_cost_and_settles_what_it_did(
     row = row_of(gateway, answer.headers["x-request-id"])
     attempt = gateway.rows("SELECT * FROM attempts WHERE request_id = ?", row["id"])[0]
     assert (attempt["reserved_nano"], attempt["cost_nano"]) == (held, case.cost)
+
+
+def test_a_price_for_something_else_is_none(gateway: Gateway, upstream: Upstream) -> None:
+    upstream.script("letters-up", doc.answer(doc.PICTURES))
+    answer = send(gateway, doc.DRAW, "letters")
+    row = row_of(gateway, answer.headers["x-request-id"])
+    assert (row["outcome"], row["cost_nano"], row["unpriced"]) == ("ok", 0, 1)
+
+
+def test_of_sound_only_the_prompt_is_kept(gateway: Gateway, upstream: Upstream) -> None:
+    upstream.script("letters-up", doc.spoken())
+    answer = send(gateway, doc.SPEAK, "kept")
+    row = row_of(gateway, answer.headers["x-request-id"])
+    kept = until("the content", lambda: gateway.rows("SELECT * FROM content WHERE request_id = ?", row["id"]))[0]
+    assert doc.SPEAK.fields["input"] in kept["prompt"]
+    assert not kept["answer"]
 
 
 def test_moderations_need_no_model(gateway: Gateway, upstream: Upstream) -> None:

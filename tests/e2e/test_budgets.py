@@ -32,6 +32,7 @@ models:
   dearer: {provider: up, model: dearer-up, price: {input: 0, output: 1000000}}
   own: {provider: up, model: own-up, hosting: self, price: @PRICE@}
   long: {provider: up, model: long-up, price: {input: 0, output: 1000}, max_output_tokens: 100000}
+  reads: {provider: up, model: reads-up, price: {input: 1, output: 1}}
   unknown: {provider: up, model: nobody-knows-this-one, hosting: self}
 tasks:
   team: {when: [{header: {x-team: a}}]}
@@ -227,7 +228,7 @@ def test_what_cannot_be_priced_is_refused_and_says_how(tmp_path: Path, upstream:
         assert (unpriced.status_code, code(unpriced)) == (400, "unpriced_model")
         assert "price: {input" in unpriced.json()["error"]["message"]
         picture = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
-        remote = ask(gateway, "dear", messages=[{"role": "user", "content": [picture]}])
+        remote = ask(gateway, "reads", messages=[{"role": "user", "content": [picture]}])
         assert remote.status_code == 429
         assert "max_extra_usd" in remote.json()["error"]["message"]
         assert upstream.requests == []

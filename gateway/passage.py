@@ -52,7 +52,7 @@ class Through:
             self._end(flight, str(kind), said)
             status, code = (504, "upstream_timeout") if late else (502, "upstream_error")
             raise RouteExhausted(f"{self._passage.provider}: {kind}: {said}", status=status, code=code) from None
-        except BaseException:
+        except BaseException:  # cancellation above all; it goes on, but the account is closed, once, before
             self._end(flight, "cancelled", "the client hung up, or the drain is over")
             raise
 

@@ -33,7 +33,7 @@ class History:
             self._select = f"SELECT id, {_listed(rows, there)} FROM requests"  # noqa: S608 - our own names
             there = self._columns("attempts")
             self._tried = f"SELECT {_listed(Tried._fields, there)} FROM attempts"  # noqa: S608 - our own names
-        except BaseException:
+        except BaseException:  # whatever it is goes on; the file must not stay open behind it
             self._connection.close()
             raise
 

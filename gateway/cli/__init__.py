@@ -31,6 +31,7 @@ COMMANDS = {
     "budgets": Command("gateway.cli.budgets", "show budgets; correct or reset what counts as spent"),
     "import": Command("gateway.cli.importing", "make a routes.yaml of another gateway's configuration"),
     "ledger": Command("gateway.cli.ledger", "list and show requests, and what was said where a route keeps that"),
+    "doctor": Command("gateway.cli.doctor", "look at all that a gateway needs: what is wrong, and what mends it"),
     "schema": Command("gateway.cli.schema", "print the JSON Schema of routes.yaml"),
 }
 

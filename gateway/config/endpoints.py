@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from gateway.config import schema
 from gateway.config.fields import OFF
 from gateway.config.interpolate import Missing
+from gateway.config.problems import Warned
 from gateway.config.types import ProviderConfig
 from gateway.core.dialects import dialect_at
 from gateway.core.rules import Replica
@@ -74,11 +75,13 @@ def sleeping(
     for provider in providers.values():
         models = users.get(provider.name, [])
         if provider.disabled and not (models and all(name in endpoints for name in models)):
-            yield f"provider {provider.name} is disabled: {provider.disabled}"
+            text = f"provider {provider.name} is disabled: {provider.disabled}"
+            yield Warned(text, "credentials", provider.name)
     for name, of_model in endpoints.items():
         for replica, provider in of_model:
             if provider.disabled:
-                yield f"endpoint {replica.name} of model {name} is disabled: {provider.disabled}"
+                text = f"endpoint {replica.name} of model {name} is disabled: {provider.disabled}"
+                yield Warned(text, "credentials", provider.name)
 
 
 def asleep(provider: schema.Provider, base_url: str | None, api_key: str | None) -> str:

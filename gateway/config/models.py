@@ -13,7 +13,7 @@ from gateway.config.endpoints import Endpoint, as_one, replicas_of
 from gateway.config.interpolate import Missing
 from gateway.config.pricebook import Listing, PriceBook, known_by, open_book
 from gateway.config.prices import Book, NotInTheBook, moment_text, needs_book, price_of
-from gateway.config.problems import Data, Problems
+from gateway.config.problems import Data, Problems, Warned
 from gateway.config.schema_prices import TokenPrice
 from gateway.config.types import ProviderConfig
 from gateway.core.forms import Endpoint as Asked
@@ -123,25 +123,30 @@ class Models:
         for name, model in self.models.items():
             written = self.written[name]
             if isinstance(written.model, Missing):
-                yield f"model {name} is disabled: {written.model.why}"
+                yield Warned(f"model {name} is disabled: {written.model.why}", "credentials", name)
             if not model.disabled:
                 yield from self._about_price(model, written)
         baselines = {route.baseline for route in (*rules.routes, rules.direct) if route.baseline}
         for name in sorted(baselines):
             if self.models[name].price is None:
-                yield f"baseline {name} has no known price, so no savings are shown against it"
+                text = f"baseline {name} has no known price, so no savings are shown against it"
+                yield Warned(text, "price", name)
 
     def _about_price(self, model: Model, written: schema.Model) -> Iterator[str]:
         if model.name in self.borrowed and model.price:
             known = self.borrowed[model.name]
-            yield f"model {model.name} is priced as {known} of the book by its name alone: check that, or price it"
+            text = f"model {model.name} is priced as {known} of the book by its name alone: check that, or price it"
+            yield Warned(text, "price", model.name)
         if model.price is not None and model.price.starts > time.time():
-            yield f"model {model.name} has no price before {moment_text(model.price.starts)}, so its cost is unknown"
+            text = f"model {model.name} has no price before {moment_text(model.price.starts)}, so its cost is unknown"
+            yield Warned(text, "price", model.name)
         if model.price is None and not model.prices:
             why = "is self-hosted" if model.hosting == "self" else "is not in the price book"
-            yield f"model {model.name} {why} and has no price, so its cost is unknown; give it {_HOW_TO_PRICE}"
+            text = f"model {model.name} {why} and has no price, so its cost is unknown; give it {_HOW_TO_PRICE}"
+            yield Warned(text, "unpriced", model.name)
         if any(each.output is not None and 0 < each.output < _PER_TOKEN for each in _token_prices(written)):
-            yield f"model {model.name} costs under ${_PER_TOKEN} a million tokens: prices are per million, not per one"
+            text = f"model {model.name} costs under ${_PER_TOKEN} a million tokens: prices are per million, not per one"
+            yield Warned(text, "price", model.name)
 
 
 def default_apis(dialect: str, base_url: str) -> tuple[str, ...]:

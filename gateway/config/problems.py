@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from gateway.errors import Problem
 
@@ -48,6 +48,21 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         return "; there are none"
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return f"; there are: {', '.join(names[:_LISTED])}{more}"
+
+
+class Warned(str):
+    """A warning that says what it is about, for who sorts them (`gateway doctor`); to all others it is its text."""
+
+    __slots__ = ("about", "subject")
+
+    about: Literal["credentials", "price", "unpriced"]
+    subject: str  # the provider, model, endpoint, key or webhook
+
+    def __new__(cls, text: str, about: Literal["credentials", "price", "unpriced"], subject: str) -> Warned:
+        made = super().__new__(cls, text)
+        made.about = about
+        made.subject = subject
+        return made
 
 
 class Problems:

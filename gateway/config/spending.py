@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from gateway.config import schema_spending as schema
 from gateway.config.consistency import KEY
 from gateway.config.interpolate import Missing
+from gateway.config.problems import Warned
 from gateway.config.schema_base import Match as WrittenMatch
 from gateway.config.types import Key, Webhook
 from gateway.core.budgets import Action, Budget, Threshold, Window
@@ -58,7 +59,8 @@ def keys(written: Iterable[schema.Key], warnings: list[str]) -> tuple[Key, ...]:
     found = []
     for key in written:
         if isinstance(key.value, Missing):
-            warnings.append(f"key {key.name} opens nothing: {key.value.why}")
+            text = f"key {key.name} opens nothing: {key.value.why}"
+            warnings.append(Warned(text, "credentials", f"key {key.name}"))
             continue
         found.append(Key(hashlib.sha256(key.value.encode()).digest(), principal(key), key.expires))
     return tuple(found)
@@ -81,7 +83,8 @@ def webhooks(written: Iterable[schema.Webhook], warnings: list[str]) -> tuple[We
     for index, hook in enumerate(written):
         missing = next((each for each in (hook.url, hook.secret) if isinstance(each, Missing)), None)
         if missing is not None or not hook.url:
-            warnings.append(f"webhooks[{index}] is told nothing: {missing.why if missing else 'its url is empty'}")
+            text = f"webhooks[{index}] is told nothing: {missing.why if missing else 'its url is empty'}"
+            warnings.append(Warned(text, "credentials", f"webhooks[{index}]"))
             continue
         found.append(Webhook(str(hook.url), str(hook.secret or ""), frozenset(hook.events)))
     return tuple(found)

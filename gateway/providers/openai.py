@@ -118,14 +118,31 @@ class OpenAIProvider:
         """
         try:
             async with asyncio.timeout(timeout):
-                answer = await self._client.get(self._path("/models"), self._plain, connect_timeout=timeout)
+                answer = await self._ask(timeout)
         except (UpstreamFailure, TimeoutError):
             return False
         answer.close()
         return answer.status < 500 or answer.status in (501, 505)
 
+    async def models(self, timeout: float) -> Held:  # noqa: ASYNC109  # one number is the whole need
+        """The whole answer to GET /models, which costs no tokens. Raises UpstreamFailure."""
+        try:
+            async with asyncio.timeout(timeout):
+                answer = await self._ask(timeout)
+                try:
+                    return Held(answer.status, answer.headers, await answer.read(REFUSAL_LIMIT))
+                except UpstreamFailure as failure:
+                    return Held(answer.status, answer.headers, b"", failure)
+                finally:
+                    answer.close()
+        except TimeoutError:
+            raise UpstreamFailure("timeout", f"no whole answer within {timeout:g} s") from None
+
     async def close(self) -> None:
         await self._client.close()
+
+    async def _ask(self, timeout: float) -> Upstream:  # noqa: ASYNC109  # as above
+        return await self._client.get(self._path("/models"), self._plain, connect_timeout=timeout)
 
     async def _send(self, attempt: Attempt, *, ask_usage: bool) -> Upstream:
         call, target, cap, on_sending, trace, upload = attempt

@@ -112,9 +112,7 @@ def test_the_replica_that_others_leave_alone_is_taken(gateway: Gateway, farm: Fa
         busy.running = 40
 
         def settled(free: int = free) -> bool:
-            answers = [
-                ask(gateway, "pair", {"x-gateway-dry-run": "true"}) for _ in range(8)
-            ]
+            answers = [ask(gateway, "pair", {"x-gateway-dry-run": "true"}) for _ in range(8)]
             return {answer.json()["targets"][0]["replica"] for answer in answers} == {names[free]}
 
         until("the free one", settled, 30)

@@ -16,7 +16,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 EDITABLE = "_editable_impl_open_model_gateway.pth"  # our own: one line, the checkout's path
-LOCKS = sorted([*ROOT.glob("requirements*.lock"), *ROOT.glob("tests/*/*/requirements.lock")])
+LOCKS = sorted(
+    [
+        *ROOT.glob("requirements*.lock"),
+        *ROOT.glob("deploy/requirements/*.lock"),
+        *ROOT.glob("tests/**/requirements.lock"),
+    ]
+)
 
 # The hosts that package clients download from; written in pieces so that this file does not name them either.
 REGISTRY_HOSTS = re.compile(
@@ -111,7 +117,7 @@ def test_a_planted_host_is_found() -> None:
 
 
 def test_npm_dependencies_are_pinned_exactly() -> None:
-    for manifest in [*ROOT.glob("tests/clients/*/package.json"), ROOT / "grafana/render/package.json"]:
+    for manifest in [*ROOT.glob("tests/*/*/package.json"), ROOT / "grafana/render/package.json"]:
         declared = json.loads(manifest.read_text())
         versions = {**declared.get("dependencies", {}), **declared.get("devDependencies", {})}
         assert versions, manifest

@@ -63,10 +63,16 @@ ensure_apart() {
   cp "$lock" "$home/lock"
 }
 
-ensure_node_client() {
-  local name=$1 source=tests/clients/$1 home=.venv-clients/$1
+# The parsers that deploy/ is held against: of compose files, charts, manifests, Dockerfiles, and custom resources.
+ensure_deploy() { ensure_apart deploy tests/deploy/requirements.lock; }
+ensure_deploy_crds() { ensure_node deploy-crds tests/deploy/crds; }
+
+ensure_node_client() { ensure_node "$1" "tests/clients/$1"; }
+
+ensure_node() {
+  local name=$1 source=$2 home=.venv-clients/$1
   cmp -s "$source/package-lock.json" "$home/lock" && return
-  say "installing client $name"
+  say "installing $name"
   mkdir -p "$home"
   cp "$source/package.json" "$source/package-lock.json" .npmrc "$home/"
   (cd "$home" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)

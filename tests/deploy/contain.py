@@ -1,10 +1,11 @@
-"""Runs one program as a container runtime would: `python contain.py SPEC.json`, as root. Standard library only.
+"""Runs one program as a container runtime would: `python -m tests.deploy.contain SPEC`, as root. Standard library only.
 
 Namespaces of its own for mounts, network, processes and IPC; a root file system that is read-only but for the mounts
 that the spec calls writable; an account without rights or capabilities, and no way to get any. The program is process
 1. Prints that process's id as seen from outside, hands SIGTERM on, and exits as it did.
 
-The spec: root (a folder, becomes `/`), mounts ([source, target, "ro" | "rw"]), tmpfs ([target]), uid, cwd, env, argv.
+The spec: root (a folder, becomes `/`), mounts ([source, target, "ro" | "rw"]), tmpfs ([target]), uid, cwd, env, argv;
+calls and families (see seccomp.py; without calls there is no filter), proc (options of its mount).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from tests.deploy.seccomp import confine
 
 # <linux/sched.h>, <linux/prctl.h>, <linux/sockios.h>, <net/if.h>
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x8000000, 0x20000000, 0x40000000
@@ -62,7 +65,7 @@ def build(spec: dict[str, Any]) -> None:
         if mode == "ro":
             mount("-o", "remount,bind,ro", str(place))
     (root / "proc").mkdir(exist_ok=True)
-    mount("-t", "proc", "proc", str(root / "proc"))
+    mount("-t", "proc", "-o", spec["proc"], "proc", str(root / "proc"))
     mount("-o", "remount,bind,ro", str(root))
 
 
@@ -79,6 +82,8 @@ def become(spec: dict[str, Any]) -> None:
     os.setresuid(spec["uid"], spec["uid"], spec["uid"])
     checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     checked(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+    if spec["calls"]:
+        confine(spec["calls"], spec["families"])
     os.execve(spec["argv"][0], spec["argv"], spec["env"])  # noqa: S606  # becoming it is the point
 
 

@@ -53,6 +53,9 @@ class Spec:
     files: Mapping[str, Path] = field(default_factory=dict)
     volumes: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
     tmpfs: Sequence[str] = ("/tmp",)  # noqa: S108  # the container's own
+    calls: Sequence[str] = ()  # of the kernel, that are allowed; none said: all
+    families: Sequence[int] = ()  # of sockets, where there are calls
+    proc: str = "defaults"  # options of its mount
 
 
 def installed(prefix: Path | None = None) -> dict[str, Path]:
@@ -79,7 +82,8 @@ class Container:
         described.write_text(json.dumps(self._describe()))
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("contain.py")), str(described)],
+                [sys.executable, "-m", "tests.deploy.contain", str(described)],
+                cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -129,6 +133,9 @@ class Container:
             "cwd": spec.cwd,
             "env": {**spec.env},
             "argv": [*spec.argv],
+            "calls": [*spec.calls],
+            "families": [*spec.families],
+            "proc": spec.proc,
         }
 
     def _enter_network(self) -> None:
@@ -154,6 +161,12 @@ class Container:
     @property
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
+
+    def output(self) -> str:
+        """What a program that has ended printed."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        return self._process.stdout.read()
 
     def alive(self) -> bool:
         assert self._process is not None

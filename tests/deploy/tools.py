@@ -13,12 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
 HOME = ROOT / ".venv-clients"
-PACKAGES = {
-    "systemd-analyze": "systemd",
-    "systemd-sysusers": "systemd",
-    "systemd-tmpfiles": "systemd",
-    "node": "nodejs",
-}
+PACKAGES = {"node": "nodejs", "promtool": "prometheus", "amtool": "prometheus-alertmanager"}  # all else: systemd
 
 
 def missing(what: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from typing import NamedTuple
 
@@ -36,22 +36,28 @@ COMMANDS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command. Usage errors leave through SystemExit(2), as argparse does it."""
-    given = list(sys.argv[1:] if argv is None else argv)
+def parser_of(chosen: Collection[str]) -> argparse.ArgumentParser:
+    """With what the chosen commands take: their files, and no others, are imported for it."""
     parser = argparse.ArgumentParser(
         prog="gateway", description="An OpenAI-compatible gateway to open and closed models."
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    chosen = next((word for word in given if word in COMMANDS), "")
     for name, command in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=command.help, description=f"{command.help.capitalize()}.")
         subparser.add_argument(
             "--config", default="routes.yaml", metavar="FILE", help="the configuration (default: %(default)s)"
         )
-        if name == chosen:
+        if name in chosen:
             import_module(command.module).configure(subparser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. Usage errors leave through SystemExit(2), as argparse does it."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((word for word in given if word in COMMANDS), "")
+    parser = parser_of({chosen})
     args = parser.parse_args(given)
     try:
         code: int = import_module(COMMANDS[args.command].module).run(args)

@@ -32,17 +32,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     create.add_argument("--expires", metavar="DATE", help="from then on it opens nothing: 2027-01-01")
     create.add_argument("--budget-usd", type=_number, metavar="USD", help="what it may spend in each window")
     create.add_argument("--budget-window", metavar="WINDOW", help="hour, day, week, month (default) or total")
-    create.add_argument("--requests-per-minute", type=int, metavar="N")
-    create.add_argument("--tokens-per-minute", type=int, metavar="N")
-    create.add_argument("--max-in-flight", type=int, metavar="N")
+    create.add_argument("--requests-per-minute", type=int, metavar="N", help="how many it may make")
+    create.add_argument("--tokens-per-minute", type=int, metavar="N", help="input and output together")
+    create.add_argument("--max-in-flight", type=int, metavar="N", help="requests at a time")
     listed = actions.add_parser("list", help="show the keys of the file and the created ones, never their values")
     listed.add_argument("--all", action="store_true", help="also those that open nothing any more")
     rotate = actions.add_parser("rotate", help="give a key a new value and show it, once")
-    rotate.add_argument("name")
+    rotate.add_argument("name", help="as it was made")
     rotate.add_argument("--overlap", type=_seconds, default=0, metavar="TIME",
                         help="how long the old value goes on opening: 10m, 24h (default: not at all)")  # fmt: skip
     revoke = actions.add_parser("revoke", help="end a key; within a second it opens nothing")
-    revoke.add_argument("name")
+    revoke.add_argument("name", help="as it was made")
     for action in (create, listed, rotate, revoke):
         common(action)
     for action in (create, rotate, revoke):

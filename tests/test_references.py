@@ -1,4 +1,4 @@
-"""docs/reference is what the code says. UPDATE_GOLDEN=1 (or scripts/references) writes it anew: read the difference then."""
+"""docs/reference is what the code says. UPDATE_GOLDEN=1 (or scripts/references) writes it; read the difference."""
 
 from __future__ import annotations
 

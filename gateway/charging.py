@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from gateway.core.call import Call
 from gateway.core.ceiling import Unbounded, ceiling
+from gateway.core.purse import left, take
 from gateway.core.routing import Plan, Target
 from gateway.core.translate import outgoing
 from gateway.core.verdicts import named
@@ -56,10 +57,13 @@ class Charging:
         if not touches:
             return FREE
         call = outgoing(call, target.model)
-        bound = ceiling(call, target, self._spending.left(touches), self._outputs.p99(plan.route), clamp=plan.clamp)
+        purses = self._spending.purses(touches)
+        bound = ceiling(call, target, left(purses), self._outputs.p99(plan.route), clamp=plan.clamp)
         if isinstance(bound, Unbounded):
             budget = touches[0].budget.name
             return Refused(bound.why, bound.code or "insufficient_quota", budget)
+        if take(purses, bound.nano):  # nearly always: it is leased, or costs nothing
+            return Charge(Hold(touches, bound.nano, purses), bound.cap)
         held = await self._spending.reserve(touches, bound.nano, seconds=max(0.0, min(patience, PATIENCE)))
         if isinstance(held, Short):
             return _refused(held)

@@ -179,7 +179,7 @@ class Engine:
             shared.health.view(),
             shared.sessions,
             touched,
-            None if touched is None else shared.spending.balance,
+            None if touched is None else shared.spending.settled,
             flight.began,
             shared.loads.elsewhere,
             shared.owners,

@@ -289,7 +289,7 @@ def decide(config: Config, key: str, headers: Sequence[tuple[bytes, bytes]], bod
     if rules.budgets or who.budgets:
         balances = {row.account: Balance(row.settled, row.held) for row in _rows(config)}
         touched = rules.guards.touched(call, task, who, time.time())
-        signals = signals._replace(touched=touched, balances=lambda account: balances.get(account, Balance()))
+        signals = signals._replace(touched=touched, settled=lambda account: balances.get(account, Balance()).settled)
     return Decision(call, plan(rules, call, task, who, signals), who, balances)
 
 

@@ -25,7 +25,7 @@ OTHER = "other"
 _KEY = 16  # bytes: which quota a meter belongs to
 _TRIES = 32  # places in which a quota's meter may stand
 _NUMBER = 8  # bytes
-_KNOWN = 4 * METERS  # quotas whose key is remembered
+_KNOWN = METERS  # quotas whose key is remembered
 _NOBODY = bytes(_KEY)
 _HEADERS = {
     kind: tuple(f"x-ratelimit-{what}-{kind}".encode() for what in ("limit", "remaining", "reset"))
@@ -47,10 +47,18 @@ def memory(processes: int) -> int:
 class Passed(NamedTuple):
     """A request that was let in, and what was counted for it."""
 
-    meters: tuple[tuple[Quota, Meter], ...]
+    meters: Sequence[Meter]
     tokens: int
     came: float
     headers: list[tuple[bytes, bytes]]  # `x-ratelimit-*`, as it stands now
+
+
+class _Known(NamedTuple):
+    """By what a quota's meter is known, and the first place in which it may stand."""
+
+    key: bytes
+    start: int  # where that place's key begins
+    meter: Meter
 
 
 class Rates:
@@ -75,7 +83,7 @@ class Rates:
         self._keys = view[: METERS * _KEY]
         numbers = view[METERS * _KEY :].cast("q")
         self._meter: Callable[[int], Meter] = lambda at: numbers[at * size : (at + 1) * size]
-        self._known: dict[tuple[str, str, str], tuple[bytes, int]] = {}
+        self._known: dict[tuple[str, str, str], _Known] = {}
         self._forget_the_dead()
 
     def enter(self, quotas: Sequence[Quota], tokens: int) -> Passed:
@@ -86,14 +94,13 @@ class Rates:
         refused = []
         with self._lock:
             now = self._clock()
-            meters = tuple([(quota, self._of(quota, now)) for quota in quotas])
-            for quota, meter in meters:
+            meters = [self._of(quota, now) for quota in quotas]
+            for quota, meter in zip(quotas, meters, strict=True):
                 if refusal := limits.refused(meter, quota, tokens, now):
                     refused.append(refusal)
             if not refused:
-                for _, meter in meters:
-                    limits.enter(meter, self._process, tokens, now)
-            told = _told(meters, now)
+                limits.enter(meters, self._process, tokens, now)
+            told = _told(quotas, meters, now)
         if refused:
             raise _too_much(refused, told)
         return Passed(meters, tokens, now, told)
@@ -101,9 +108,7 @@ class Rates:
     def leave(self, passed: Passed, billed: int) -> None:
         """`billed`: tokens of input and output of all its attempts."""
         with self._lock:
-            times = (passed.came, self._clock())
-            for _, meter in passed.meters:
-                limits.leave(meter, self._process, passed.tokens, billed, times)
+            limits.leave(passed.meters, self._process, passed.tokens, billed, (passed.came, self._clock()))
 
     def usage(self, quota: Quota) -> limits.Usage:
         with self._lock:
@@ -112,18 +117,20 @@ class Rates:
 
     def _of(self, quota: Quota, now: float) -> Meter:
         """The meter of a quota; that of its limit's `other` scope where the table has no room."""
-        key, first = self._key(quota.limit, quota.scope)
-        if self._map[first * _KEY : (first + 1) * _KEY] == key:  # nearly always
-            return self._meter(first)
+        limit, scope = quota
+        known = self._known.get((limit.name, limit.per, scope))
+        if known is not None and self._map[known.start : known.start + _KEY] == known.key:  # nearly always
+            return known.meter
         at = self._place(quota.limit, quota.scope, now)
         if at is None:
             at = self._place(quota.limit, OTHER, now)
         if at is None:  # not even that: the first place is shared with a stranger, which is too strict for both
-            _, at = self._key(quota.limit, OTHER)
+            at = self._key(quota.limit, OTHER).start // _KEY
         return self._meter(at)
 
     def _place(self, limit: Limit, scope: str, now: float) -> int | None:
-        key, first = self._key(limit, scope)
+        known = self._key(limit, scope)
+        key, first = known.key, known.start // _KEY
         free: int | None = None
         for step in range(_TRIES):
             at = (first + step) % METERS
@@ -139,15 +146,15 @@ class Rates:
             self._keys[free * _KEY : (free + 1) * _KEY] = key
         return free
 
-    def _key(self, limit: Limit, scope: str) -> tuple[bytes, int]:
-        """By what its meter is known, and the first place in which that may stand."""
+    def _key(self, limit: Limit, scope: str) -> _Known:
         name = (limit.name, limit.per, scope)
         known = self._known.get(name)
         if known is None:
             if len(self._known) >= _KNOWN:
                 self._known.clear()
             key = hashlib.blake2b("\0".join(name).encode(errors="surrogatepass"), digest_size=_KEY).digest()
-            known = self._known[name] = (key, int.from_bytes(key[:8], "little") % METERS)
+            first = int.from_bytes(key[:8], "little") % METERS
+            known = self._known[name] = _Known(key, first * _KEY, self._meter(first))
         return known
 
     def _forget_the_dead(self) -> None:
@@ -177,14 +184,12 @@ class _Lock:
             fcntl.lockf(self._shared, fcntl.LOCK_UN)
 
 
-def _told(meters: Sequence[tuple[Quota, Meter]], now: float) -> list[tuple[bytes, bytes]]:
+def _told(quotas: Sequence[Quota], meters: Sequence[Meter], now: float) -> list[tuple[bytes, bytes]]:
     """`x-ratelimit-*` (contract section 1): of the quotas that apply, those with the least left."""
-    headers = []
-    for kind, limit, remaining, reset in limits.standings(meters, now):
-        names = _HEADERS[kind]
-        headers.append((names[0], b"%d" % limit))
-        headers.append((names[1], b"%d" % remaining))
-        headers.append((names[2], limits.clock(reset)))
+    headers: list[tuple[bytes, bytes]] = []
+    for kind, limit, remaining, reset in limits.standings(quotas, meters, now):
+        of_limit, of_remaining, of_reset = _HEADERS[kind]
+        headers += (of_limit, b"%d" % limit), (of_remaining, b"%d" % remaining), (of_reset, limits.CLOCK[reset])
     return headers
 
 

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 from gateway.core import purse as arithmetic
-from gateway.core.budgets import Account, Action, Balance, Budget, Touch
+from gateway.core.budgets import Account, Action, Budget, Touch
 from gateway.core.purse import Granted, Purse, Report, Shortage, Update, Want
 from gateway.errors import StoreUnavailable
 from gateway.stores.base import Counters, LostOwnerError
@@ -101,20 +101,14 @@ class Spending:
         self._closing = False
         self._pruned_at = -PRUNE
 
-    def balance(self, account: Account) -> Balance:
-        """As far as this process knows; nothing of an account that `know` was not asked for."""
+    def settled(self, account: Account) -> int:
+        """Nano-USD, as far as this process knows; 0 of an account that `know` was not asked for."""
         purse = self._purses.get(self._aliases.get(account, account) if self._aliases else account)
-        return Balance() if purse is None else purse.balance()
+        return 0 if purse is None else purse.settled
 
-    def left(self, touches: Sequence[Touch]) -> int:
-        """What remains in the tightest of the budgets, nano-USD; as far as `balance` knows."""
-        purses, aliases = self._purses, self._aliases
-        least: int | None = None
-        for budget, account, _ in touches:
-            purse = purses.get(aliases.get(account, account) if aliases else account)
-            here = budget.limit_nano - (0 if purse is None else purse.gone())
-            least = here if least is None or here < least else least
-        return least or 0
+    def purses(self, touches: Sequence[Touch]) -> list[Purse]:
+        """To reserve from."""
+        return [self._purse(touch) for touch in touches]
 
     async def know(self, touches: Iterable[Touch]) -> bool:
         """Returns when the balances are known, at most `LOOK` seconds old; True where the store had to be asked.
@@ -134,9 +128,8 @@ class Spending:
 
         Raises StoreUnavailable where the store has to be asked and cannot be.
         """
-        purses = [self._purse(touch) for touch in touches]
-        if _lets(purses, nano):
-            arithmetic.reserve(purses, nano)
+        purses = self.purses(touches)
+        if arithmetic.take(purses, nano):
             return Hold(touches, nano, purses)
         loop = asyncio.get_running_loop()
         waiter = _Waiter(touches, purses, nano, loop.time() + seconds, loop.create_future())
@@ -165,7 +158,8 @@ class Spending:
         hold.open = False
         for purse in hold.purses:
             purse.reserved -= hold.nano
-            self._purses.setdefault(purse.account, purse).spent += cost_nano  # in full, also above what was held
+            if cost_nano:  # in full, also above what was held
+                self._purses.setdefault(purse.account, purse).spent += cost_nano
         self._dirty = True
         if self._queue:
             self._hurry()
@@ -344,7 +338,7 @@ class Spending:
         purse = self._purses.get(account)
         actions = {} if purse is None else dict(purse.budget.at)
         if purse is not None and percent in actions:  # a reload may have taken the threshold away meanwhile
-            self._on_crossing(Crossing(purse.budget, account, percent, actions[percent], purse.balance().settled))
+            self._on_crossing(Crossing(purse.budget, account, percent, actions[percent], purse.settled))
 
     def _failed(self, error: Exception, waiters: Iterable[_Waiter]) -> None:
         if isinstance(error, LostOwnerError):  # it took us for dead: at once again, with all that there is
@@ -384,14 +378,6 @@ class Spending:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-
-def _lets(purses: Sequence[Purse], nano: int) -> bool:
-    """Whether no store is needed. A call that costs nothing needs none."""
-    for purse in purses:
-        if nano and (not purse.known or purse.waiting or purse.held - purse.reserved - purse.spent < nano):
-            return False
-    return True
 
 
 def _if_defect(error: Exception) -> Exception | None:

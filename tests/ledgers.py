@@ -17,7 +17,7 @@ from typing import NamedTuple
 from gateway.config import load
 from gateway.config.types import Config
 from gateway.core.attempts import Continue, Fail, Past, Try, Wait, next_step
-from gateway.core.budgets import Account, Balance, Touch
+from gateway.core.budgets import Account, Touch
 from gateway.core.call import Call, Endpoint, parse
 from gateway.core.ceiling import Ceiling, ceiling
 from gateway.core.failures import Kind
@@ -158,7 +158,7 @@ class Traffic:
         flight.task = classify(call, rules.tasks, known=rules.known_tasks)
         touched = rules.guards.touched(call, flight.task, who, began)
         standing = {(self._sick, "default"): Standing("breaker open")} if self._sick else {}
-        signals = Signals(roll=dice.random(), standing=standing, touched=touched, balances=self._balance)
+        signals = Signals(roll=dice.random(), standing=standing, touched=touched, settled=self._of)
         try:
             flight.plan = plan(rules, call, flight.task, who, signals)
             flight.route = flight.plan.route
@@ -174,8 +174,8 @@ class Traffic:
                 flight.rejection = "budget" if flight.budget else "invalid"
         return flight.record(time.monotonic() + dice.lognormvariate(0, 0.7), self._config.hash)
 
-    def _balance(self, account: Account) -> Balance:
-        return Balance(self._settled.get(account, 0))
+    def _of(self, account: Account) -> int:
+        return self._settled.get(account, 0)
 
     def _call(self) -> Call:
         """A real body; long ones are made once."""
@@ -222,7 +222,7 @@ class Traffic:
         touches = plan.touched.by(plan.route, target.model)
         held: int | None = None
         if touches:
-            lefts = [touch.budget.limit_nano - self._balance(touch.account).settled for touch in touches]
+            lefts = [touch.budget.limit_nano - self._of(touch.account) for touch in touches]
             left = min(lefts)
             bound = ceiling(call, target, left, None, clamp=plan.clamp)
             assert isinstance(bound, Ceiling)

@@ -157,7 +157,7 @@ def test_a_threshold_that_a_reload_removes_ends_nothing(tmp_path: Path) -> None:
         assert isinstance(hold, Hold)
         one.settle(hold, 600)
         assert await asyncio.to_thread(asked.wait, 5)
-        assert one.left([Periods().touch(after, "", 1.0)]) <= 400
+        assert one.settled(Periods().touch(after, "", 1.0).account) == 600
         knowing = asyncio.create_task(one.know([Periods().touch(after, "", 1.0)]))  # the file has changed
         await asyncio.sleep(0)
         changed.set()

@@ -11,7 +11,6 @@ from gateway.core.budgets import (
     OTHER,
     Account,
     Action,
-    Balance,
     Budget,
     Touch,
     Touched,
@@ -51,8 +50,8 @@ class Books:
     def touched(self, matching: Sequence[Budget], call: Call, task: Task, principal: Principal, now: float) -> Touched:
         return self._guards.touch(matching, call, task, principal, now) if matching else NOTHING_TOUCHED
 
-    def balance(self, account: Account) -> Balance:
-        return Balance(self._spent(account))
+    def settled(self, account: Account) -> int:
+        return self._spent(account)
 
     def _spent(self, account: Account) -> int:
         found = self._settled.get(account)
@@ -62,7 +61,7 @@ class Books:
 
     def asked(self, touched: Touched) -> Action:
         """The strictest that the request's own budgets ask for."""
-        return verdict(touched.of_request, self.balance).action
+        return verdict(touched.of_request, self.settled).action
 
     def standing(self, touched: Touched) -> list[int]:
         """What is left in the request's own accounts, nano-USD."""

@@ -129,27 +129,47 @@ class Balance(NamedTuple):
     reserved: int = 0
 
 
+class _Period(NamedTuple):
+    """A budget's window in force."""
+
+    budget: Budget
+    start: float  # unix seconds
+    end: float
+    window: str  # as in its accounts
+    touches: dict[str, Touch]  # by scope
+
+
+Settled = Callable[[Account], int]
+"""What is settled of an account, nano-USD."""
+
+
 class Periods:
     """The windows in force, remembered until they end: calendars are too slow for every request."""
 
     __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        self._known: dict[
-            str, tuple[Budget, float, Touch]
-        ] = {}  # by name: the budget, its start, a touch without `per`
+        self._known: dict[str, _Period] = {}  # by the budget's name
 
     def touch(self, budget: Budget, scope: str, now: float) -> Touch:
         """`scope`: what the account's `per` is worth; any text where the budget has no `per`."""
-        known = self._known.get(budget.name)
-        if known is None or not known[1] <= now < known[2].ends or known[0] != budget:
+        period = self._known.get(budget.name)
+        if (
+            period is None
+            or not period.start <= now < period.end
+            or not (period.budget is budget or period.budget == budget)
+        ):
             start, end = budget.window.bounds(now)
-            account = Account(budget.name, ALL, budget.window.name(start))
-            known = self._known[budget.name] = (budget, start, Touch(budget, account, end))
-        touch = known[2]
+            period = self._known[budget.name] = _Period(budget, start, end, budget.window.name(start), {})
         if not budget.per:
-            return touch
-        return Touch(budget, Account(budget.name, f"{budget.per} {scope}", touch.account.window), touch.ends)
+            scope = ALL
+        touch = period.touches.get(scope)
+        if touch is None:
+            if len(period.touches) >= MOST_USERS:  # `scope` may be the client's own word
+                period.touches.clear()
+            account = Account(budget.name, f"{budget.per} {scope}" if budget.per else ALL, period.window)
+            touch = period.touches[scope] = Touch(budget, account, period.end)
+        return touch
 
 
 class Touched(NamedTuple):
@@ -186,14 +206,14 @@ class Verdict(NamedTuple):
 NO_VERDICT = Verdict()
 
 
-def verdict(touches: Iterable[Touch], balances: Callable[[Account], Balance]) -> Verdict:
-    """The strictest of what the touched budgets ask for, by settled spend."""
+def verdict(touches: Iterable[Touch], settled: Settled) -> Verdict:
+    """The strictest of what the touched budgets ask for."""
     strictest = NO_VERDICT
     for touch in touches:
-        budget, settled = touch.budget, balances(touch.account).settled
-        if settled * 100 < budget.at[0].percent * budget.limit_nano:  # nothing is reached: nearly always
+        budget, spent = touch.budget, settled(touch.account)
+        if spent * 100 < budget.at[0].percent * budget.limit_nano:  # nothing is reached: nearly always
             continue
-        action = budget.action(settled)
+        action = budget.action(spent)
         if action > strictest.action:
             strictest = Verdict(action, touch)
     return strictest

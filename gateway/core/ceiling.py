@@ -47,6 +47,7 @@ _EXTRAS: Mapping[str, tuple[object, ...]] = {
 }
 _EXTRA_NAMES = frozenset(_EXTRAS)
 _SOUND = frozenset({"audio", "modalities"})
+_TELLING = _EXTRA_NAMES | _SOUND | {"tools", "service_tier"}
 # Service tiers of OpenAI, Anthropic and Groq that cost no more than the usual price, whether or not theirs is known.
 _USUAL = frozenset({"default", "standard", "standard_only", "on_demand", "flex", "batch"})
 _UPSTREAM_DECIDES = frozenset({"", "auto"})  # as its account is set up: platform.openai.com/docs/api-reference/chat
@@ -69,14 +70,16 @@ class Unbounded(NamedTuple):
 def ceiling(call: Call, target: Target, left: int, p99: int | None, *, clamp: bool) -> Ceiling | Unbounded:
     """`left`: nano-USD in the tightest budget it touches; `p99`: the route's output tokens, None while unknown."""
     price, extra = target.price, target.model.max_extra_nano
-    if price is not None and _free(price):
+    if price is None:
+        return ceiling_at(0, call, target, left, p99, clamp=clamp)
+    if price.free:
         return Ceiling(extra or 0)
-    if price is not None and extra is None and not price.unmetered and (what := _unbounded(call, target)):
+    if extra is None and not price.unmetered and (what := _unbounded(call, target)):
         how = f"give {target.model.name} `max_extra_usd` in routes.yaml"
         return Unbounded(f"{what} may cost more than can be told beforehand; {how}", _SHORT)
-    if price is not None and call.form.sold:
+    if call.form.sold:
         return _of_pieces(call, target, price, extra)
-    return ceiling_at(input_bound(call, target) if price is not None else 0, call, target, left, p99, clamp=clamp)
+    return ceiling_at(input_bound(call, target), call, target, left, p99, clamp=clamp)
 
 
 def ceiling_at(
@@ -124,13 +127,6 @@ def _dearest(price: Price, piece: str) -> int:
     """The highest rate for a piece at any hour."""
     found = [more_rates(each) for each in (price, *price.others, *price.services.values())]
     return max([getattr(rates, piece) for rates in found if rates is not None], default=0)
-
-
-def _free(price: Price) -> bool:
-    """Whether nothing of it ever costs anything, however much of it there is."""
-    if price.rates is None or price.timed or price.tiers or price.services:
-        return False
-    return not any(price.rates[:5]) and not any(price.rates.more or ())
 
 
 def input_bound(call: Call, target: Target) -> int:
@@ -211,9 +207,8 @@ def _possible(price: Price, call: Call, target: Target, read: int) -> tuple[int,
 
     An upstream may meter by the end of a request, or serve it otherwise than was asked.
     """
-    plain = price.rates
-    if plain is not None and plain.more is None and not (price.others or price.services or price.tiers):  # most are
-        return max(plain.input, plain.cached_input, plain.cache_write), max(plain.output, plain.reasoning)
+    if price.highest is not None:  # nearly always
+        return price.highest
     prices = [price, *price.others]
     if price.services:
         wanted = service_tier(target.model, call)
@@ -244,18 +239,21 @@ def _unbounded(call: Call, target: Target) -> str:
     """What of the call has no provable bound; empty where everything has one."""
     if what := _outside(call, target):
         return what
-    for name in call.holds(_EXTRA_NAMES):
+    members = call.holds(_TELLING)
+    if not members and "service_tier" not in target.model.set:  # nearly always
+        return ""
+    for name in members & _EXTRA_NAMES:
         value = call.decoded(name)
         if value is not None and value not in _EXTRAS[name] and value != []:
             return f"`{name}`"
-    if "tools" in call.has and any(_is_hosted(tool) for tool in call.decoded("tools") or ()):
+    if "tools" in members and any(_is_hosted(tool) for tool in call.decoded("tools") or ()):
         return "a tool that the provider runs"
     price = target.price
     if price is None or price.rates is None:
         return ""
     rates = price.rates
     sound = rates.more is not None and rates.more.audio_output != rates.output
-    if not sound and call.holds(_SOUND) and ("audio" in str(call.decoded("modalities")) or call.decoded("audio")):
+    if not sound and members & _SOUND and ("audio" in str(call.decoded("modalities")) or call.decoded("audio")):
         return "an answer in sound"
     tier = service_tier(target.model, call)
     return "" if tier in _UPSTREAM_DECIDES or tier in _USUAL or tier in price.services else "`service_tier`"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from gateway.core.budgets import Account, Balance
 from gateway.core.call import Call, Principal
 from gateway.core.dialects import adapted
 from gateway.core.health import health_of
@@ -13,17 +14,18 @@ from gateway.core.routing import Plan
 from gateway.core.rules import Skipped, Standing, Target
 from gateway.core.strategies import expected_cost
 from gateway.core.translate import losses, outgoing, translation
-from gateway.core.verdicts import Balances, said
+from gateway.core.verdicts import said
 
 Standings = Mapping[tuple[str, str], Standing] | None
+Balances = Callable[[Account], Balance] | None
 
 
 def explain(
-    call: Call, plan: Plan, principal: Principal, standings: Standings = None, balances: Balances | None = None
+    call: Call, plan: Plan, principal: Principal, standings: Standings = None, balances: Balances = None
 ) -> dict[str, Any]:
     """JSON-able; names are stable. Money in USD, prices per million tokens or per hour, durations in seconds.
 
-    `standings`, `balances`: as in Signals; None where no gateway runs that could know, and balances also where a client
+    `standings`: as in Signals; None where no gateway runs that could know, and balances also where a client
     asks: what a company may spend is not every client's to know.
     """
     return {
@@ -56,7 +58,7 @@ def explain(
     }
 
 
-def _touched(plan: Plan, balances: Balances | None) -> list[dict[str, Any]]:
+def _touched(plan: Plan, balances: Balances) -> list[dict[str, Any]]:
     """Every account that some target would be charged to, once."""
     by_target = {target.model.name: plan.touched.by(plan.route, target.model) for target in plan.targets}
     touches = {touch.account: touch for found in (plan.touched.of_request, *by_target.values()) for touch in found}

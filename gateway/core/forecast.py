@@ -147,7 +147,7 @@ class Forecast:
 
     def _given(self, moment: _Moment) -> tuple[Budgeted, Budgeted]:
         (first, second), (before, after) = moment.touched, self._books
-        return Budgeted(first, before.balance), Budgeted(second, after.balance)
+        return Budgeted(first, before.settled), Budgeted(second, after.settled)
 
     def _kept(self, row: Row, tried: Sequence[Tried], pair: Pair | None, moment: _Moment | None) -> bool:
         """Whether it goes as it went."""

@@ -11,12 +11,12 @@ room for its input; its output is not known yet, and what it puts out beyond the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
 from gateway.core.call import Call, Principal
 from gateway.core.rules import Match
-from gateway.core.scopes import GuardIndex, Scope, scope_of
+from gateway.core.scopes import ALL, GuardIndex, Scope, scope_of
 from gateway.core.tasks import Task
 
 SECONDS = 60
@@ -27,6 +27,7 @@ _TOKENS_BY_SECOND = _BY_SECOND + _BUCKETS
 _IN_FLIGHT = _TOKENS_BY_SECOND + _BUCKETS  # one number for each process
 
 Meter: TypeAlias = "list[int] | memoryview[int]"
+_Tightest: TypeAlias = "tuple[int, int, Meter]"  # a limit, what is left of it, and its meter
 
 
 class Limit(NamedTuple):
@@ -65,7 +66,7 @@ class Refusal(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """How one kind of limit stands after a request was let in, for `x-ratelimit-*`."""
+    """How one kind of limit stands, for `x-ratelimit-*`."""
 
     kind: str  # requests | tokens
     limit: int
@@ -82,7 +83,7 @@ def touched(index: GuardIndex[Limit], call: Call, task: Task, principal: Princip
     """`principal.limits` are the key's own, which match whatever it asks."""
     found = index.matching(call, task, principal)
     found += principal.limits
-    return [Quota(limit, scope_of(limit.per, call, task, principal)) for limit in found]
+    return [Quota(each, scope_of(each.per, call, task, principal) if each.per else ALL) for each in found]
 
 
 def usage(meter: Meter, now: float) -> Usage:
@@ -112,33 +113,42 @@ def refused(meter: Meter, quota: Quota, tokens: int, now: float) -> Refusal | No
     return None
 
 
-def enter(meter: Meter, process: int, tokens: int, now: float) -> None:
+def enter(meters: Iterable[Meter], process: int, tokens: int, now: float) -> None:
     """Counts a request that was let in."""
     second = int(now)
-    if meter[_NOW] != second:
-        _roll(meter, second)
     at = second % _BUCKETS
-    meter[_BY_SECOND + at] += 1
-    meter[_REQUESTS] += 1
-    meter[_TOKENS_BY_SECOND + at] += tokens
-    meter[_TOKENS] += tokens
-    meter[_IN_FLIGHT + process] += 1
+    requests_at, tokens_at, in_flight_at = _BY_SECOND + at, _TOKENS_BY_SECOND + at, _IN_FLIGHT + process
+    for meter in meters:
+        if meter[_NOW] != second:
+            _roll(meter, second)
+        meter[requests_at] += 1
+        meter[_REQUESTS] += 1
+        meter[tokens_at] += tokens
+        meter[_TOKENS] += tokens
+        meter[in_flight_at] += 1
 
 
-def leave(meter: Meter, process: int, counted: int, billed: int, times: tuple[float, float]) -> None:
+def leave(meters: Iterable[Meter], process: int, counted: int, billed: int, times: tuple[float, float]) -> None:
     """The request ended: what was `counted` of its tokens when it came gives way to what was `billed` by now.
 
     `times`: when it came, and now.
     """
     came, second = int(times[0]), int(times[1])
-    if meter[_NOW] != second:
-        _roll(meter, second)
     if second - came >= _BUCKETS:  # it has left the window
         counted = 0
-    meter[_TOKENS_BY_SECOND + came % _BUCKETS] -= counted
-    meter[_TOKENS_BY_SECOND + second % _BUCKETS] += billed
-    meter[_TOKENS] += billed - counted
-    meter[_IN_FLIGHT + process] = max(0, meter[_IN_FLIGHT + process] - 1)
+    came_at, now_at = _TOKENS_BY_SECOND + came % _BUCKETS, _TOKENS_BY_SECOND + second % _BUCKETS
+    more, in_flight_at = billed - counted, _IN_FLIGHT + process
+    for meter in meters:
+        if meter[_NOW] != second:
+            _roll(meter, second)
+        if came_at == now_at:
+            meter[now_at] += more
+        else:
+            meter[came_at] -= counted
+            meter[now_at] += billed
+        meter[_TOKENS] += more
+        if meter[in_flight_at] > 0:
+            meter[in_flight_at] -= 1
 
 
 def gone(meter: Meter, process: int) -> None:
@@ -152,37 +162,30 @@ def idle(meter: Meter, now: float) -> bool:
     return not any(used)
 
 
-def standings(meters: Sequence[tuple[Quota, Meter]], now: float) -> list[Standing]:
+def standings(quotas: Iterable[Quota], meters: Iterable[Meter], now: float) -> list[Standing]:
     """For `requests` and `tokens`, where they are limited; of several quotas, the one with the least left."""
     second = int(now)
-    found: list[Standing] = []
-    for (limit, _), meter in meters:
+    requests: _Tightest | None = None
+    tokens: _Tightest | None = None
+    for (limit, _), meter in zip(quotas, meters, strict=True):
         if meter[_NOW] != second:
             _roll(meter, second)
-        for kind, most, sum_at, start in (
-            ("requests", limit.requests_per_minute, _REQUESTS, _BY_SECOND),
-            ("tokens", limit.tokens_per_minute, _TOKENS, _TOKENS_BY_SECOND),
-        ):
-            if most is None:
-                continue
-            left = most - meter[sum_at]
-            at = next((at for at, each in enumerate(found) if each[0] == kind), -1)
-            if at >= 0 and found[at][2] <= max(0, left):
-                continue
-            reset = 0 if left >= most else _reset(meter, start, now)
-            standing = Standing(kind, most, max(0, left), reset)
-            if at < 0:
-                found.append(standing)
-            else:
-                found[at] = standing
+        most = limit.requests_per_minute
+        if most is not None and (requests is None or most - meter[_REQUESTS] < requests[1]):
+            requests = most, most - meter[_REQUESTS], meter
+        most = limit.tokens_per_minute
+        if most is not None and (tokens is None or most - meter[_TOKENS] < tokens[1]):
+            tokens = most, most - meter[_TOKENS], meter
+    found = []
+    if requests is not None:
+        found.append(_standing("requests", requests, _BY_SECOND, now))
+    if tokens is not None:
+        found.append(_standing("tokens", tokens, _TOKENS_BY_SECOND, now))
     return found
 
 
-def clock(seconds: int) -> bytes:
-    """As OpenAI writes the time until a reset: `6m0s`, `1s`."""
-    if seconds < SECONDS:
-        return b"%ds" % seconds
-    return b"%dm%ds" % divmod(seconds, SECONDS)
+CLOCK = tuple([b"%ds" % seconds for seconds in range(SECONDS)] + [b"1m0s", b"1m1s"])
+"""The times until a reset, by their seconds, as OpenAI writes them: `6m0s`, `1s`."""
 
 
 def _roll(meter: Meter, second: int) -> None:
@@ -208,10 +211,19 @@ def _until(meter: Meter, start: int, excess: int, now: float) -> int:
     return SECONDS
 
 
+def _standing(kind: str, tightest: _Tightest, start: int, now: float) -> Standing:
+    most, left, meter = tightest
+    if left >= most:
+        return Standing(kind, most, left, 0)
+    # What was counted in this very second stays for 60 more; nearly always something was.
+    reset = _BUCKETS if meter[start + int(now) % _BUCKETS] else _reset(meter, start, now)
+    return Standing(kind, most, max(0, left), reset)
+
+
 def _reset(meter: Meter, start: int, now: float) -> int:
     """Whole seconds until nothing of what is counted from `start` on is left in the window; something is."""
     second = int(now)
-    for age in range(_BUCKETS):  # from the latest: nearly always the first that is looked at
+    for age in range(_BUCKETS):  # from the latest
         if meter[start + (second - age) % _BUCKETS]:
             return _left_in(second - age, now)
     return SECONDS

@@ -9,6 +9,7 @@ configuration is read, so that a request only picks one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import NamedTuple
 
 from gateway.core.hours import Window, within
@@ -83,9 +84,7 @@ class Machine(NamedTuple):
     output_tokens_per_second: float
 
 
-class Price(NamedTuple):
-    """What a model costs and where that came from. Exactly one of: per token, machine, unmetered."""
-
+class _Price(NamedTuple):
     source: str  # e.g. "routes.yaml", "litellm 1.106.2 price book (2026-10-30)", "machine-hour at rated speed"
     rates: Rates | None = None
     tiers: tuple[Tier, ...] = ()  # ascending by `above`
@@ -96,11 +95,33 @@ class Price(NamedTuple):
     later: tuple[Price, ...] = ()  # ascending by `starts`: each takes the place of what was before it
     others: tuple[Price, ...] = ()  # what holds at other hours: who meters by the end of a request may bill these
 
-    @property
+
+class Price(_Price):
+    """What a model costs and where that came from. Exactly one of: per token, machine, unmetered.
+
+    What every request asks of it is worked out once.
+    """
+
+    @cached_property
     def unmetered(self) -> bool:
         return self.rates is None and self.machine is None
 
-    @property
+    @cached_property
+    def free(self) -> bool:
+        """Whether nothing of it ever costs anything, however much of it there is."""
+        if self.rates is None or self.timed or self.tiers or self.services:
+            return False
+        return not any(self.rates[:5]) and not any(self.rates.more or ())
+
+    @cached_property
+    def highest(self) -> tuple[int, int] | None:
+        """The highest rates, of input and of output; None where they depend on more than the kind of token."""
+        rates = self.rates
+        if rates is None or rates.more is not None or self.others or self.services or self.tiers:
+            return None
+        return max(rates.input, rates.cached_input, rates.cache_write), max(rates.output, rates.reasoning)
+
+    @cached_property
     def timed(self) -> bool:
         """Whether `price_at` has anything to decide."""
         return bool(self.hours or self.later) or self.starts != ALWAYS

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from gateway.core.budgets import Account, Balance, Budget
+from gateway.core.budgets import Account, Budget
 
 FEW = 100
 """With fewer than so many ceilings left in a budget there is no leasing; a lease is one part in so many of what is."""
@@ -105,16 +105,10 @@ class Purse:
         """Nothing would be lost with it."""
         return not (self.held or self.reserved or self.spent or self.telling or self.waiting)
 
-    def balance(self) -> Balance:
-        """The account as far as this process knows: what it has settled itself counts at once."""
-        unsettled = self.spent + self.telling
-        settled, held = self.seen
-        return Balance(settled + unsettled, held - unsettled if held > unsettled else 0)
-
-    def gone(self) -> int:
-        """What is settled and held, in one number: every request asks for it."""
-        settled, held = self.seen
-        return settled + max(held, self.spent + self.telling)
+    @property
+    def settled(self) -> int:
+        """Of the whole account, as far as this process knows: what it has settled itself counts at once."""
+        return self.seen.settled + self.spent + self.telling
 
     def scarce(self) -> bool:
         """Whether fewer than `FEW` ceilings are left, so that nothing may be leased."""
@@ -153,6 +147,28 @@ class Purse:
     def saw(self, seen: Seen) -> None:
         self.seen = seen
         self.known = True
+
+
+def left(purses: Iterable[Purse]) -> int:
+    """What remains in the tightest of the budgets, nano-USD; as far as this process knows."""
+    least: int | None = None
+    for purse in purses:
+        settled, held = purse.seen
+        told = purse.spent + purse.telling
+        here = purse.budget.limit_nano - settled - (max(told, held))
+        if least is None or here < least:
+            least = here
+    return least or 0
+
+
+def take(purses: Iterable[Purse], nano: int) -> bool:
+    """Reserves it in all accounts, if that needs no store. A call that costs nothing needs none."""
+    if nano:
+        for purse in purses:
+            if not purse.known or purse.waiting or purse.held - purse.reserved - purse.spent < nano:
+                return False
+    reserve(purses, nano)
+    return True
 
 
 def reserve(purses: Iterable[Purse], nano: int) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from gateway.core.budgets import NOTHING_TOUCHED, Account, Action, Balance, Touch, Touched
+from gateway.core.budgets import NOTHING_TOUCHED, Action, Settled, Touch, Touched
 from gateway.core.call import Principal
 from gateway.core.recorded import RecordedCall, Row
 from gateway.core.replay_tasks import Retasked, Tasks
@@ -59,7 +59,7 @@ class Budgeted(NamedTuple):
     """What a decision is told of the budgets. None: there are none."""
 
     touched: Touched
-    balances: Callable[[Account], Balance]
+    settled: Settled
 
 
 class Alike:
@@ -214,7 +214,7 @@ def _looked_at(before: Side, after: Side) -> _Looks:
 def _decide(side: Side, row: Row, task: Task, budgets: Budgeted | None, draw: int = 0) -> Decision:
     signals = Signals(roll=_roll(draw), in_flight=_loads(side.rules, draw), now=row.when)
     if budgets is not None:
-        signals = signals._replace(touched=budgets.touched, balances=budgets.balances)
+        signals = signals._replace(touched=budgets.touched, settled=budgets.settled)
     try:
         found = plan(side.rules, RecordedCall(row), task, side.principal(row), signals)
     except GatewayError as error:

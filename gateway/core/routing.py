@@ -134,8 +134,8 @@ def plan(rules: Rules, call: Call, task: Task, principal: Principal, signals: Si
     if not targets:
         raise _named(_refusal(line_up, call, skipped), line_up)
     asked = NO_VERDICT
-    if signals.touched is not None and signals.balances is not None:
-        targets, spent, asked = ruled(line_up.route.name, targets, signals.touched, signals.balances)
+    if signals.touched is not None and signals.settled is not None:
+        targets, spent, asked = ruled(line_up.route.name, targets, signals.touched, signals.settled)
         if not targets:
             raise _named(out_of_budget(line_up.route.name, spent, asked), line_up)
         skipped += spent

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from gateway.core.caching import Cache
@@ -11,7 +11,7 @@ from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
 from gateway.core.pricing import Price
 
 if TYPE_CHECKING:  # it imports this module
-    from gateway.core.budgets import Account, Balance, Touched
+    from gateway.core.budgets import Settled, Touched
 
 
 class Timeouts(NamedTuple):
@@ -126,7 +126,7 @@ class Signals(NamedTuple):
     standing: Mapping[tuple[str, str], Standing] = {}  # by (model, replica); absent: fine
     kept: Kept = _NOTHING_KEPT  # conversation -> (model, replica)
     touched: Touched | None = None  # the budgets of the request; None: there are none
-    balances: Callable[[Account], Balance] | None = None  # how they stand; given with `touched`
+    settled: Settled | None = None  # how they stand; given with `touched`
     now: float = 0.0  # unix seconds: when the request began, which decides its prices
     elsewhere: Mapping[str, int] = {}  # requests at self-hosted servers that are not among `in_flight`; the same names
     owners: Kept = _NOTHING_KEPT  # response, by `stored.owner_key` -> (model, replica)

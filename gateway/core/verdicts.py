@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from gateway.core.budgets import Account, Action, Balance, Touch, Touched, Verdict, verdict
+from gateway.core.budgets import Action, Settled, Touch, Touched, Verdict, verdict
 from gateway.core.rules import Skipped, Target
 from gateway.errors import QuotaExceeded
-
-Balances = Callable[[Account], Balance]
 
 
 class Ruling(NamedTuple):
@@ -18,9 +16,9 @@ class Ruling(NamedTuple):
     verdict: Verdict  # the strictest that was asked for, by the request's budgets or by those of a target left out
 
 
-def ruled(route: str, targets: Sequence[Target], touched: Touched, balances: Balances) -> Ruling:
+def ruled(route: str, targets: Sequence[Target], touched: Touched, settled: Settled) -> Ruling:
     """The targets that are left, self-hosted ones first where a budget prefers them, and why others are not."""
-    overall = verdict(touched.of_request, balances)
+    overall = verdict(touched.of_request, settled)
     if overall.action < Action.PREFER_SELF_HOSTED and not touched.of_target:
         return Ruling(list(targets), [], overall)
     kept: list[Target] = []
@@ -30,7 +28,7 @@ def ruled(route: str, targets: Sequence[Target], touched: Touched, balances: Bal
     for target in targets:
         asked = overall
         if touched.of_target:
-            own = verdict(touched.by(route, target.model), balances)
+            own = verdict(touched.by(route, target.model), settled)
             asked = own if own.action > overall.action else overall
         strictest = asked if asked.action > strictest.action else strictest
         hosted = target.model.hosting == "self"

@@ -16,7 +16,6 @@ from gateway.core.budgets import (
     NO_VERDICT,
     Account,
     Action,
-    Balance,
     Budget,
     BudgetIndex,
     Threshold,
@@ -201,13 +200,13 @@ def test_thresholds(settled: int, action: Action) -> None:
 @given(st.lists(st.tuples(st.integers(0, 2 * USD), st.permutations(STEPS)), max_size=5))
 def test_the_strictest_budget_decides(settled: list[tuple[int, Sequence[Threshold]]]) -> None:
     budgets = [budget(f"b{i}", at=tuple(sorted(steps))) for i, (_, steps) in enumerate(settled)]
-    balances = {f"b{i}": Balance(nano) for i, (nano, _) in enumerate(settled)}
+    spent = {f"b{i}": nano for i, (nano, _) in enumerate(settled)}
     touches = BudgetIndex(budgets).touched(call(), TASK, Principal(), NOW).of_request
-    found = verdict(touches, lambda account: balances[account.budget])
-    actions = [each.action(balances[each.name].settled) for each in budgets]
+    found = verdict(touches, lambda account: spent[account.budget])
+    actions = [each.action(spent[each.name]) for each in budgets]
     assert found.action == max(actions, default=Action.ALLOW)
     assert (found.touch is None) == (found.action is Action.ALLOW)
-    assert verdict((), lambda _: Balance()) == NO_VERDICT
+    assert verdict((), lambda _: 0) == NO_VERDICT
 
 
 def target(model: Model) -> Target:
@@ -217,10 +216,10 @@ def target(model: Model) -> Target:
 def left(budgets: Sequence[Budget], settled: Mapping[str, int]) -> tuple[list[str], list[str], Action]:
     touched = BudgetIndex(budgets).touched(call(), TASK, Principal(), NOW)
 
-    def balances(account: Account) -> Balance:
-        return Balance(settled.get(f"{account.budget} {account.scope}", 0))
+    def spent(account: Account) -> int:
+        return settled.get(f"{account.budget} {account.scope}", 0)
 
-    targets, skipped, asked = ruled("support", [target(DEAR), target(CHEAP)], touched, balances)
+    targets, skipped, asked = ruled("support", [target(DEAR), target(CHEAP)], touched, spent)
     return [each.model.name for each in targets], [each.what for each in skipped], asked.action
 
 
@@ -248,7 +247,7 @@ def test_why_it_was_left_out_names_the_budget_and_no_amount() -> None:
     touched = BudgetIndex([budget("team", per="team", limit=1234 * USD)]).touched(
         call(), TASK, Principal(team="search"), NOW
     )
-    _, skipped, _ = ruled("support", [target(DEAR)], touched, lambda _: Balance(5678 * USD))
+    _, skipped, _ = ruled("support", [target(DEAR)], touched, lambda _: 5678 * USD)
     assert skipped[0].why == (
         "budget team (team search, month 2026-11-01T00:00:00+00:00): nothing more until it starts anew"
     )

@@ -1,7 +1,7 @@
 """Exchanges as each server documents them (`tests/data/dialects`), replayed through a real gateway, whole and streamed.
 
 Each folder's `about.json` says where the exchange stands and on what day it was read. None was recorded from the
-service itself: `verified` is `documentation`. `docs/compatibility.md` is made from these files.
+service itself: `verified` is `documentation`.
 """
 
 from __future__ import annotations
@@ -15,43 +15,12 @@ import httpx
 import pytest
 
 from gateway.core.dialects import BY_NAME
-from tests.replies import END, chunked, http, stream_head
+from tests.dialects import ABOUT, DATA, KEY, NAMES, models, providers, replay
+from tests.replies import http
 from tests.servers import Gateway, until
-from tests.upstream import Received, Step, Upstream
+from tests.upstream import Upstream
 
-DATA = Path(__file__).parent.parent / "data" / "dialects"
-NAMES = sorted(path.name for path in DATA.iterdir())
-PRICE = "{input: 1, cached_input: 0.1, output: 2}"
 HELLO = [{"role": "user", "content": "Hello"}]
-
-
-def about(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((DATA / name / "about.json").read_text())
-    return found
-
-
-def replay(received: Received) -> Iterator[Step]:
-    folder = DATA / received.path.split("/")[1]
-    if received.stream:
-        yield stream_head()
-        for event in (folder / "stream.sse").read_bytes().removesuffix(b"\n\n").split(b"\n\n"):
-            yield chunked(event + b"\n\n")
-        yield END
-    else:
-        yield http(200, (folder / "whole.json").read_bytes())
-
-
-def routes(base: str) -> str:
-    lines = ["version: 1", "providers:"]
-    for name in NAMES:
-        dialect = about(name)["dialect"]
-        azure = dialect == "azure"
-        how = "api_version: 2024-10-21" if azure else f"server: {dialect}"
-        url = f"{base}/{name}" if azure else f"{base}/{name}/v1"
-        lines.append(f'  {name}: {{base_url: "{url}", api_key: sk-0123456789abcdef, {how}}}')
-    lines.append("models:")
-    lines += [f'  {name}: {{provider: {name}, model: "{about(name)["model"]}", price: {PRICE}}}' for name in NAMES]
-    return "\n".join(lines)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +31,7 @@ def server() -> Iterator[Upstream]:
 
 @pytest.fixture(scope="module")
 def replayed(tmp_path_factory: pytest.TempPathFactory, server: Upstream) -> Iterator[Gateway]:
-    written = routes(f"http://127.0.0.1:{server.port}").replace("2024-10-21", '"2024-10-21"')
+    written = f"version: 1\nproviders:\n{providers(server.port)}\nmodels:\n{models()}\n"
     with Gateway(tmp_path_factory.mktemp("dialects"), written) as started:
         yield started
 
@@ -97,10 +66,18 @@ class Answer:
             self.tools[-1][1] += call["function"].get("arguments") or ""
 
 
+def exchanges() -> list[Any]:
+    """Each, with what the compatibility page may say of it."""
+    calls = [name for name in NAMES if ABOUT[name]["expect"]["tool_calls"]]
+    of_tools = pytest.mark.compatible(endpoint="/chat/completions", system="{name}", how="tools")
+    return [pytest.param(name, marks=of_tools if name in calls else ()) for name in NAMES]
+
+
+@pytest.mark.compatible(endpoint="/chat/completions", system="{name}")
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", exchanges())
 def test_as_documented(name: str, stream: bool, replayed: Gateway, server: Upstream) -> None:
-    told = about(name)
+    told = ABOUT[name]
     expect = told["expect"]
     asked = {"messages": HELLO, **told["request"], **({"stream_options": {"include_usage": True}} if stream else {})}
     before = len(replayed.rows())
@@ -128,7 +105,7 @@ def test_azure_by_deployment(replayed: Gateway, server: Upstream) -> None:
     replayed.post(json={"model": "azure", "messages": HELLO})
     sent = server.calls[-1]
     assert sent.path == "/azure/openai/deployments/my-deployment/chat/completions?api-version=2024-10-21"
-    assert (sent.header("api-key"), sent.header("authorization")) == ("sk-0123456789abcdef", None)
+    assert (sent.header("api-key"), sent.header("authorization")) == (KEY, None)
 
 
 def test_a_dry_run_names_what_is_changed(replayed: Gateway, server: Upstream) -> None:
@@ -154,7 +131,7 @@ def test_who_is_not_known_gets_the_clients_own_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_exchange_says_where_it_is_from(name: str) -> None:
-    told = about(name)
+    told = ABOUT[name]
     assert told["dialect"] in BY_NAME
     assert told["verified"] == "documentation"
     assert told["source"].startswith("https://")
@@ -162,4 +139,4 @@ def test_every_exchange_says_where_it_is_from(name: str) -> None:
 
 
 def test_every_dialect_has_an_exchange() -> None:
-    assert {about(name)["dialect"] for name in NAMES} == set(BY_NAME)
+    assert {ABOUT[name]["dialect"] for name in NAMES} == set(BY_NAME)

@@ -6,10 +6,10 @@ A test that shows that says so, and there is no other source of the page:
     @pytest.mark.parametrize("stream", [False, True])
     def test_x(stream: bool) -> None: ...
 
-`system` is a name in `SYSTEMS` or an exchange of `tests/data/dialects`, `client` a column (`HTTP` by default), `how` one of
-`HOW`, by default what the test's parameter `stream` says. Each may be a tuple, and `{name}` stands for the test's parameter
-of that name. A test may have several marks. What is skipped or expected to fail shows nothing; in CI a marked test that is
-skipped fails (`tests/conftest.py`).
+`system` is a name in `SYSTEMS` or an exchange of `tests/data/dialects`; `client` a column, `HTTP` by default; `how` one
+of `HOW`, by default what the test's parameter `stream` says. Each may be a tuple, and `{name}` in it stands for the
+test's parameter of that name. A test may have several marks. What may be skipped or is expected to fail shows nothing;
+in CI a marked test that is skipped all the same fails (`tests/conftest.py`).
 
 A suite that runs in an environment of its own is marked where it is started; `check` holds those marks to the ledger.
 
@@ -18,6 +18,7 @@ A suite that runs in an environment of its own is marked where it is started; `c
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -33,6 +34,7 @@ import pytest
 from gateway.core.dialects import BY_NAME
 from gateway.core.forms import Endpoint
 from tests.dialects import ABOUT
+from tests.servers import Gateway, until
 
 ROOT = Path(__file__).parent.parent
 OUT = "COMPATIBILITY_FACTS"  # where the collecting process writes what it found
@@ -59,13 +61,18 @@ def _dialects() -> Iterator[tuple[str, System]]:
         yield dialect.name, System(dialect.label, DOCUMENTED, models, tuple(each["source"] for each in told))
 
 
+_OWN = ", its own API"  # at /messages and /responses; others are asked for a chat there
 _ANTHROPIC = "https://docs.anthropic.com/en/api/messages"
+_RESPONSES = "https://platform.openai.com/docs/api-reference/responses"
 _AZURE = "https://learn.microsoft.com/azure/ai-foundry/openai/reference"
 SYSTEMS: Mapping[str, System] = {
     "smollm2": System("llama.cpp with SmolLM2", LIVE, ("SmolLM2-135M-Instruct",)),
+    "smollm2-native": System(f"llama.cpp with SmolLM2{_OWN}", LIVE, ("SmolLM2-135M-Instruct",)),
     "gemma": System("llama.cpp with Gemma 3", LIVE, ("gemma-3-270m",)),
+    "gemma-native": System(f"llama.cpp with Gemma 3{_OWN}", LIVE, ("gemma-3-270m",)),
     **dict(_dialects()),
-    "anthropic": System("Anthropic", DOCUMENTED, ("claude-sonnet-4-5",), (_ANTHROPIC,)),
+    "anthropic": System(f"Anthropic{_OWN}", DOCUMENTED, (), (_ANTHROPIC,)),
+    "openai-native": System(f"OpenAI{_OWN}", DOCUMENTED, (), (_RESPONSES,)),
     "anthropic-litellm": System("Anthropic through litellm", DOCUMENTED, ("claude-sonnet-4-5",), (_ANTHROPIC,)),
     "gemini-litellm": System(
         *("Gemini through litellm", DOCUMENTED, ("gemini-2.5-flash", "gemini-embedding-001")),
@@ -146,7 +153,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def collect(directory: Path = ROOT / "tests") -> list[Fact]:
     """What all tests show, by having pytest collect them in a process of its own."""
-    marked = [str(path) for path in sorted(directory.rglob("test_*.py")) if "mark.compatible(" in path.read_text()]
+    marked = [str(path) for path in sorted(directory.rglob("test_*.py")) if "mark.compatible" in path.read_text()]
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "facts.json"
         command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "tests.compatibility"]
@@ -165,6 +172,30 @@ def collect(directory: Path = ROOT / "tests") -> list[Fact]:
 
 
 # What the ledger says.
+
+
+class Suite(NamedTuple):
+    """A suite of a client that was run in an environment of its own."""
+
+    test: pytest.Item  # that ran it, with its marks
+    gateway: Gateway
+    began: float  # unix time
+    systems: Mapping[str, str]  # by provider, beside the exchanges' names
+
+
+def check(suite: Suite) -> None:
+    """The marks say of whole and streamed answers what the ledger says; of tools at most that."""
+    declared = facts_of(suite.test)
+    (client,) = {fact.client for fact in declared}
+    query = "SELECT * FROM requests WHERE started >= ?"
+
+    def shown() -> set[Fact]:
+        return seen(suite.gateway.rows(query, str(round(suite.began * 1e6))), client, suite.systems)
+
+    with contextlib.suppress(AssertionError):  # rows are written in batches; what is missing is said below
+        until("the suite's rows", lambda: not differences(declared, shown())[0])
+    missing, unsaid = differences(declared, shown())
+    assert (missing, unsaid) == (set(), set()), "(marked and not in the ledger, in the ledger and not marked)"
 
 
 def seen(rows: Iterable[Mapping[str, Any]], client: str, systems: Mapping[str, str]) -> set[Fact]:

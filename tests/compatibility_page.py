@@ -17,15 +17,17 @@ Which system answered which client at which endpoint. Each cell is a test that s
 serve` and reads the answer as that client does. There is no cell without a test.
 
 - **{LIVE}**: a real server with a real model answered.
-- **{DOCUMENTED}**: a server on this machine answered with an exchange from the system's documentation, with the model's
-  name from there. Nobody has asked the system itself.
-- `whole` and `streamed` say how the answer came; `tools`, that it called a tool. † is run by `scripts/test --full` only, the
-  rest by every CI run. – is not tested, which says nothing about whether it works.
-- The client *{HTTP}* is a plain HTTP client without an SDK. The others are real packages, each in the locked environment of its
-  suite (`tests/clients`); [guides](clients/README.md) show how to use them.
+- **{DOCUMENTED}**: a server on this machine answered with an exchange from the
+  system's documentation. Nobody has asked the system itself.
+- `whole` and `streamed` say how the answer came; `tools`, that it called a tool. † is run by `scripts/test --full`
+  only, the rest by every CI run. A dash is not tested, which says nothing about whether it works.
+- At `/v1/messages` and `/v1/responses` a system was asked for a chat, whose answer was [translated](translation.md);
+  where it was asked by an API of its own of that name, its row says so.
+- The client *{HTTP}* is a plain HTTP client without an SDK. The others are real packages, each in the locked
+  environment of its suite (`tests/clients`); [guides](clients/README.md) show how to use them.
 
-Systems of one dialect differ in small things, which are told and mended ([providers](providers.md)). A system that is not here
-but has OpenAI's API gets the client's bytes as they came.
+Systems of one dialect differ in small things, which are told and mended ([providers](providers.md)). A system that is
+not here but has OpenAI's API gets the client's bytes as they came.
 """
 
 
@@ -84,9 +86,9 @@ def _systems(facts: set[Fact]) -> Iterator[str]:
         (
             (
                 system.label,
-                ", ".join(f"`{model}`" for model in system.models) or "–",
+                ", ".join(f"`{model}`" for model in system.models) or "-",
                 system.evidence,
-                " ".join(f"[{number}]({source})" for number, source in enumerate(system.sources, 1)) or "–",
+                " ".join(f"[{number}]({source})" for number, source in enumerate(system.sources, 1)) or "-",
             )
             for name, system in SYSTEMS.items()
             if name in there
@@ -112,7 +114,7 @@ def _endpoints(facts: set[Fact]) -> Iterator[str]:
 
 
 def _cell(facts: set[Fact], system: str, client: str) -> str:
-    return ", ".join(filter(None, (_word(facts, system, client, how) for how in HOW))) or "–"
+    return ", ".join(filter(None, (_word(facts, system, client, how) for how in HOW))) or "-"
 
 
 def _word(facts: set[Fact], system: str, client: str, how: str) -> str:

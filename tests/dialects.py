@@ -26,6 +26,7 @@ def about(name: str) -> dict[str, Any]:
 
 
 ABOUT = {name: about(name) for name in NAMES}
+CALLS = [name for name in NAMES if ABOUT[name]["expect"]["tool_calls"]]
 
 
 def replay(received: Received) -> Iterator[Step]:
@@ -54,4 +55,8 @@ def _provider(base: str, name: str) -> str:
 
 def models(names: Iterable[str] = NAMES) -> str:
     """Lines below `models:`, each called as its exchange."""
-    return "\n".join(f'  {name}: {{provider: {name}, model: "{ABOUT[name]["model"]}", price: {PRICE}}}' for name in names)
+    return "\n".join(f"  {name}: {{{_model(name)}, price: {PRICE}}}" for name in names)
+
+
+def _model(name: str) -> str:
+    return f'provider: {name}, model: "{ABOUT[name]["model"]}"'

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 
 from tests import documented as doc
 from tests import replies
+from tests.compatibility import Suite, check
+from tests.dialects import CALLS, NAMES, models, providers, replay
 from tests.replies import Tokens
 from tests.servers import Gateway, until
 from tests.upstream import STALL, Reply, Upstream
@@ -26,6 +29,9 @@ version: 1
 providers:
   embedded: {dialect: local, threads: 2, parallel: 2}
   loop: {base_url: "@BASE@"}
+  documented: {base_url: "@BASE@"}
+  jina: {base_url: "@BASE@"}
+@DIALECTS@
 models:
   smol: {provider: embedded, hosting: self, price: {usd_per_hour: 0.05, tokens_per_second: {input: 300, output: 90}}}
   loop: {provider: loop, model: loop-up, price: {input: 1, output: 2}}
@@ -36,12 +42,13 @@ models:
   thinks: {provider: loop, model: thinks-up, price: unmetered, supports: [reasoning]}
   dollar: {provider: loop, model: dollar-up, price: {input: 0, output: 100000}}
   endless: {provider: loop, model: endless-up, price: unmetered}
-  moderated: {provider: loop, model: moderated-up, price: {input: 0, output: 0}}
-  drawn: {provider: loop, model: drawn-up, price: {input: 5, output: 40}}
-  spoken: {provider: loop, model: spoken-up, price: {per_character: 0.000015}}
-  heard: {provider: loop, model: heard-up, price: {per_second: 0.0001}}
-  heard-in-events: {provider: loop, model: events-up, price: {input: 2.5, output: 10}}
-  ranked: {provider: loop, model: ranked-up, price: {input: 0.05, output: 0}}
+  moderated: {provider: documented, model: moderated-up, price: {input: 0, output: 0}}
+  drawn: {provider: documented, model: drawn-up, price: {input: 5, output: 40}}
+  spoken: {provider: documented, model: spoken-up, price: {per_character: 0.000015}}
+  heard: {provider: documented, model: heard-up, price: {per_second: 0.0001}}
+  heard-in-events: {provider: documented, model: events-up, price: {input: 2.5, output: 10}}
+  ranked: {provider: jina, model: ranked-up, price: {input: 0.05, output: 0}}
+@DIALECT_MODELS@
 routes:
   - {name: default, match: {model: auto}, use: [smol], baseline: loop}
 keys:
@@ -59,11 +66,15 @@ DOCUMENTED: Mapping[str, Reply] = {  # from documentation, never seen live
     "events-up": doc.events(*doc.HEARING),
     "ranked-up": doc.answer(doc.JINA),
 }
+# Which provider is which system, beside the exchanges: what docs/compatibility.md calls them.
+SYSTEMS = {"embedded": "smollm2", "documented": "openai", "jina": "jina"}
+TALKS, BOTH = ("/chat/completions", "/responses"), ("whole", "streamed")
+compatible = pytest.mark.compatible
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with Upstream(replies.ok()) as upstream:
+    with Upstream(replies.ok()) as upstream, Upstream(replay) as exchanges:
         upstream.always("broken-up", replies.status(500))
         upstream.always("cut-up", replies.cut_after(2))
         upstream.always("tools-up", replies.tool_call())
@@ -72,8 +83,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         for model, reply in DOCUMENTED.items():
             upstream.always(model, reply)
         upstream.always("endless-up", replies.words_then([STALL]))
-        more = "moderated, drawn, spoken, heard, heard-in-events, ranked"
+        more = ", ".join(["moderated", "drawn", "spoken", "heard", "heard-in-events", "ranked", *NAMES])
         routes = ROUTES.replace("@BASE@", upstream.base_url).replace("@MORE@", more)
+        routes = routes.replace("@DIALECTS@", providers(exchanges.port)).replace("@DIALECT_MODELS@", models())
         with Gateway(tmp_path_factory.mktemp("clients"), routes, env={"KEY": KEY}) as gateway:
             bearer = {"authorization": f"Bearer {KEY}"}
             until("the embedded model", lambda: gateway.chat("smol", headers=bearer, max_tokens=1).is_success, 30)
@@ -89,15 +101,18 @@ def home(name: str) -> Path:
     return found
 
 
-def run(command: list[str], gateway: Gateway, client_home: Path) -> None:
+def run(command: list[str], gateway: Gateway, client_home: Path, test: pytest.Item) -> None:
     given = {"GATEWAY_URL": f"{gateway.url}/v1", "GATEWAY_KEY": KEY, "CLIENT_HOME": str(client_home)}
     language = client_home.name.removeprefix("openai-")
     given |= {f"GATEWAY_{kind.upper()}_KEY": f"{kind}-{language}-0123456789" for kind in ("poor", "busy")}
+    given |= {"GATEWAY_DIALECTS": ",".join(NAMES), "GATEWAY_CALLS": ",".join(CALLS)}  # exchanges as documented
     env = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **given}
+    began = time.time()
     ended = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=480, check=False)
     assert ended.returncode == 0, f"{ended.stdout[-6000:]}\n{ended.stderr[-3000:]}"
     assert "passed" in ended.stdout or "# pass" in ended.stdout  # it ran something
     check_what_arrived(gateway, language)
+    check(Suite(test, gateway, began, SYSTEMS))
 
 
 def check_what_arrived(gateway: Gateway, language: str) -> None:
@@ -117,14 +132,26 @@ def outcomes(gateway: Gateway, key: str, least: int) -> Counter[tuple[str, str, 
     return Counter(rows) if len(rows) >= least else Counter()
 
 
-def test_openai_python(served: Gateway) -> None:
+@compatible(client="openai 3 (Python)", endpoint=TALKS, system=("smollm2", *NAMES), how=BOTH)
+@compatible(client="openai 3 (Python)", endpoint=TALKS, system=(*CALLS,), how="tools")
+@compatible(client="openai 3 (Python)", endpoint="/completions", system="smollm2", how=BOTH)
+@compatible(
+    client="openai 3 (Python)", endpoint=("/images/generations", "/audio/transcriptions"), system="openai", how=BOTH
+)
+@compatible(client="openai 3 (Python)", endpoint=("/moderations", "/images/edits"), system="openai", how="whole")
+@compatible(client="openai 3 (Python)", endpoint=("/audio/speech", "/audio/translations"), system="openai", how="whole")
+@compatible(client="openai 3 (Python)", endpoint="/rerank", system="jina", how="whole")
+def test_openai_python(served: Gateway, request: pytest.FixtureRequest) -> None:
     client = home("openai-python")
     suite = "tests/clients/openai-python"
     python = str(client / "bin/python")
-    run([python, "-m", "pytest", "-q", "-c", f"{suite}/pytest.ini", "-p", "no:cacheprovider", suite], served, client)
+    command = [python, "-m", "pytest", "-q", "-c", f"{suite}/pytest.ini", "-p", "no:cacheprovider", suite]
+    run(command, served, client, request.node)
 
 
-def test_openai_node(served: Gateway) -> None:
+@compatible(client="openai (node)", endpoint=TALKS, system=("smollm2", *NAMES), how=BOTH)
+@compatible(client="openai (node)", endpoint=TALKS, system=(*CALLS,), how="tools")
+def test_openai_node(served: Gateway, request: pytest.FixtureRequest) -> None:
     client = home("openai-node")
     suite = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/clients/openai-node").glob("*.test.mjs"))
-    run(["node", "--test", "--test-concurrency=1", "--test-reporter=tap", *suite], served, client)
+    run(["node", "--test", "--test-concurrency=1", "--test-reporter=tap", *suite], served, client, request.node)

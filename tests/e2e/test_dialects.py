@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from gateway.core.dialects import BY_NAME
-from tests.dialects import ABOUT, DATA, KEY, NAMES, models, providers, replay
+from tests.dialects import ABOUT, CALLS, DATA, KEY, NAMES, models, providers, replay
+from tests.real import read
 from tests.replies import http
 from tests.servers import Gateway, until
 from tests.upstream import Upstream
@@ -34,6 +35,36 @@ def replayed(tmp_path_factory: pytest.TempPathFactory, server: Upstream) -> Iter
     written = f"version: 1\nproviders:\n{providers(server.port)}\nmodels:\n{models()}\n"
     with Gateway(tmp_path_factory.mktemp("dialects"), written) as started:
         yield started
+
+
+def told(endpoint: str, events: list[dict[str, Any]]) -> tuple[str, list[list[Any]], dict[str, Any]]:
+    """(text, calls of tools, usage) of a message or a response; of a stream, by its pieces."""
+    return _message(events) if endpoint == "/messages" else _response(events)
+
+
+def _response(events: list[dict[str, Any]]) -> tuple[str, list[list[Any]], dict[str, Any]]:
+    response = events[-1].get("response", events[-1])
+    deltas = [event["delta"] for event in events if event.get("type") == "response.output_text.delta"]
+    said = [part["text"] for item in response["output"] if item["type"] == "message" for part in item["content"]]
+    calls = [item for item in response["output"] if item["type"] == "function_call"]
+    text = "".join(deltas if len(events) > 1 else said)
+    return text, [[call["name"], json.loads(call["arguments"])] for call in calls], response["usage"]
+
+
+def _message(events: list[dict[str, Any]]) -> tuple[str, list[list[Any]], dict[str, Any]]:
+    if len(events) == 1:
+        blocks, usage = events[0]["content"], events[0]["usage"]
+    else:
+        blocks = [event["content_block"] for event in events if event["type"] == "content_block_start"]
+        usage = next(event["usage"] for event in events if event["type"] == "message_delta")
+    for event in events:
+        if event["type"] == "content_block_delta":
+            block = blocks[event["index"]]
+            for member in event["delta"].keys() - {"type"}:
+                block[member] = block.get(member, "") + event["delta"][member]
+    uses = [block for block in blocks if block["type"] == "tool_use"]
+    calls = [[use["name"], json.loads(use.get("partial_json", "null")) or use["input"]] for use in uses]
+    return "".join(block.get("text", "") for block in blocks), calls, usage
 
 
 class Answer:
@@ -68,9 +99,8 @@ class Answer:
 
 def exchanges() -> list[Any]:
     """Each, with what the compatibility page may say of it."""
-    calls = [name for name in NAMES if ABOUT[name]["expect"]["tool_calls"]]
     of_tools = pytest.mark.compatible(endpoint="/chat/completions", system="{name}", how="tools")
-    return [pytest.param(name, marks=of_tools if name in calls else ()) for name in NAMES]
+    return [pytest.param(name, marks=of_tools if name in CALLS else ()) for name in NAMES]
 
 
 @pytest.mark.compatible(endpoint="/chat/completions", system="{name}")
@@ -99,6 +129,35 @@ def test_as_documented(name: str, stream: bool, replayed: Gateway, server: Upstr
     sent = server.calls[-1]
     assert {member: sent.json.get(member) for member in told["sent"]} == told["sent"]
     assert sent.json["model"] == told["model"]
+
+
+TOOL: dict[str, dict[str, Any]] = {
+    "/messages": {"name": "look", "input_schema": {"type": "object"}},
+    "/responses": {"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": False},
+}
+TRANSLATED: dict[str, dict[str, Any]] = {
+    "/messages": {"messages": HELLO, "max_tokens": 500},
+    "/responses": {"input": "Hello"},
+}
+
+
+@pytest.mark.compatible(endpoint="{endpoint}", system="{name}")
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("endpoint", TRANSLATED)
+@pytest.mark.parametrize("name", NAMES)
+def test_translated(name: str, endpoint: str, stream: bool, replayed: Gateway) -> None:
+    """Text, tool calls, usage and its price come through the translations of every dialect."""
+    expect = ABOUT[name]["expect"]
+    tools = {"tools": [TOOL[endpoint]]} if name in CALLS else {}
+    body = {"model": name, "stream": stream, **TRANSLATED[endpoint], **tools}
+    response = replayed.post(f"/v1{endpoint}", json=body)
+    assert response.status_code == 200, response.text
+    text, calls, usage = told(endpoint, read(response) if stream else [response.json()])
+    assert (text, calls) == (expect["text"], [[called, json.loads(given)] for called, given in expect["tool_calls"]])
+    counted = expect["usage"]
+    assert usage["output_tokens"] == counted["output"] + counted["reasoning"]
+    dollars = (counted["input"] + counted["cached_input"] * 0.1 + usage["output_tokens"] * 2) / 1e6
+    assert usage["cost"] == pytest.approx(dollars)
 
 
 def test_azure_by_deployment(replayed: Gateway, server: Upstream) -> None:

@@ -121,7 +121,16 @@ def row_of(gateway: Gateway, request_id: str) -> dict[str, Any]:
     return until("the row", lambda: gateway.rows(query, request_id))[0]
 
 
-@pytest.mark.parametrize("name", CASES)
+def cases() -> Iterator[Any]:
+    """Each, with what the compatibility page may say of it. Both rankings are their makers', all else is OpenAI's."""
+    makers = {"ranking by tokens": "jina", "ranking by units": "cohere"}
+    for name, case in CASES.items():
+        how = "streamed" if name.endswith("in events") else "whole"
+        mark = pytest.mark.compatible(endpoint=case.ask.path, system=makers.get(name, "openai"), how=how)
+        yield pytest.param(name, marks=mark)
+
+
+@pytest.mark.parametrize("name", [*cases()])
 def test_an_answer_is_passed_charged_and_counted(gateway: Gateway, upstream: Upstream, name: str) -> None:
     case = CASES[name]
     labels = {"route": case.model, "model": case.model}

@@ -65,6 +65,7 @@ def ask(gateway: Gateway, *, stream: bool) -> dict[str, Any]:
     return call
 
 
+@pytest.mark.compatible(endpoint="/responses", system="smollm2", how="tools")
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_function(gateway: Gateway, stream: bool) -> None:
     call = ask(gateway, stream=stream)

@@ -144,7 +144,14 @@ def expected(ask: Ask, model: str) -> dict[str, list[bytes]]:
     return found
 
 
-@pytest.mark.parametrize("name", CASES)
+def cases() -> Iterator[Any]:
+    """Each, with what the compatibility page may say of it."""
+    for name, case in CASES.items():
+        how = "streamed" if name == "in events" else "whole"
+        yield pytest.param(name, marks=pytest.mark.compatible(endpoint=case.ask.path, system="openai", how=how))
+
+
+@pytest.mark.parametrize("name", [*cases()])
 def test_a_form_is_passed_charged_and_counted(gateway: Gateway, upstream: Upstream, name: str) -> None:
     case = CASES[name]
     upstream.script(f"{case.model}-up", case.reply)

@@ -51,6 +51,7 @@ def speak(upstream: Upstream) -> Any:
     upstream.default = replies.ok("From plain.")
 
 
+@pytest.mark.compatible(endpoint="/chat/completions", system="anthropic-litellm", how="whole")
 def test_claude_whole(gateway: Gateway, upstream: Upstream, speak: Any) -> None:
     speak(apis.anthropic(THINKING, TEXT))
     answer = gateway.chat("claude", temperature=0.5, max_tokens=100)
@@ -66,6 +67,7 @@ def test_claude_whole(gateway: Gateway, upstream: Upstream, speak: Any) -> None:
     assert "x-gateway-dropped" not in answer.headers
 
 
+@pytest.mark.compatible(endpoint="/chat/completions", system="anthropic-litellm", how="streamed")
 def test_claude_streamed(gateway: Gateway, speak: Any) -> None:
     speak(apis.anthropic(THINKING, TEXT))
     streamed = events(gateway.chat("claude", stream=True, **ASK).text)
@@ -78,6 +80,7 @@ def test_claude_streamed(gateway: Gateway, speak: Any) -> None:
     assert not any(each.get("usage") for each in unasked)
 
 
+@pytest.mark.compatible(endpoint="/chat/completions", system="anthropic-litellm", how="tools")
 @pytest.mark.parametrize("stream", [False, True])
 def test_claude_calls_a_tool(gateway: Gateway, upstream: Upstream, speak: Any, stream: bool) -> None:
     speak(apis.anthropic({"type": "text", "text": "I look."}, TOOL, stop="tool_use"))
@@ -97,6 +100,7 @@ def test_claude_calls_a_tool(gateway: Gateway, upstream: Upstream, speak: Any, s
     assert upstream.calls[-1].json["tools"][0]["name"] == "weather"
 
 
+@pytest.mark.compatible(endpoint="/chat/completions", system="gemini-litellm")
 @pytest.mark.parametrize("stream", [False, True])
 def test_gemini(gateway: Gateway, upstream: Upstream, speak: Any, stream: bool) -> None:
     speak(apis.gemini({"text": "Let me see.", "thought": True}, {"text": "Hello "}, {"text": "from Gemini."}))
@@ -115,6 +119,7 @@ def test_gemini(gateway: Gateway, upstream: Upstream, speak: Any, stream: bool) 
     assert upstream.calls[-1].header("x-goog-api-key") == KEY
 
 
+@pytest.mark.compatible(endpoint="/embeddings", system="gemini-litellm", how="whole")
 def test_gemini_embeds(gateway: Gateway, upstream: Upstream, speak: Any) -> None:
     speak(apis.gemini())
     answer = gateway.post("/v1/embeddings", json={"model": "embed", "input": ["one", "two"]})
@@ -122,6 +127,7 @@ def test_gemini_embeds(gateway: Gateway, upstream: Upstream, speak: Any) -> None
     assert upstream.calls[-1].path.endswith(":batchEmbedContents")
 
 
+@pytest.mark.compatible(endpoint="/chat/completions", system="bedrock-litellm")
 @pytest.mark.parametrize("stream", [False, True])
 def test_bedrock(gateway: Gateway, upstream: Upstream, speak: Any, stream: bool) -> None:
     speak(apis.bedrock("Hello from Bedrock."))
@@ -139,6 +145,7 @@ def test_bedrock(gateway: Gateway, upstream: Upstream, speak: Any, stream: bool)
     assert "/eu-central-1/bedrock/aws4_request" in signed
 
 
+@pytest.mark.compatible(endpoint="/chat/completions", system="azure-litellm")
 @pytest.mark.parametrize("stream", [False, True])
 def test_azure(gateway: Gateway, upstream: Upstream, speak: Any, stream: bool) -> None:
     speak(replies.ok("Hello from Azure."))

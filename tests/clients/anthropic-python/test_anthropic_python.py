@@ -167,6 +167,21 @@ def test_count_tokens(client: Anthropic) -> None:
     assert raw.parse().input_tokens == 3
 
 
+@pytest.mark.parametrize("model", os.environ["GATEWAY_DIALECTS"].split(","))
+def test_dialects(client: Anthropic, model: str) -> None:
+    """Translated, what each server's documentation says that it answers reads the same whole and streamed."""
+    calls = model in os.environ["GATEWAY_CALLS"].split(",")
+    given = {"model": model, "max_tokens": 500, "messages": MESSAGES, **({"tools": [TOOL]} if calls else {})}
+    whole = client.messages.create(**given)
+    with client.messages.stream(**given) as stream:
+        final = stream.get_final_message()
+    said = [[(block.type, getattr(block, "text", "")) for block in each.content] for each in (whole, final)]
+    assert said[0] == said[1]
+    assert said[0][-1][0] == ("tool_use" if calls else "text")
+    used = [[block.input for block in each.content if block.type == "tool_use"] for each in (whole, final)]
+    assert used[0] == used[1]
+
+
 def test_spent_budget_is_a_rate_limit_error_and_asked_for_once(client: Anthropic) -> None:
     with pytest.raises(anthropic.RateLimitError) as caught:
         client.messages.create(model="spent", messages=MESSAGES, max_tokens=50)

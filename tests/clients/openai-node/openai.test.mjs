@@ -28,6 +28,26 @@ test("stream", async () => {
   assert.ok(usage.completion_tokens >= 1 && usage.completion_tokens <= 8); // the model may end before its cap
 });
 
+for (const model of process.env.GATEWAY_DIALECTS.split(",")) {
+  test(`${model}, as documented, reads the same whole and streamed`, async () => {
+    const calls = process.env.GATEWAY_CALLS.split(",").includes(model);
+    const tools = [{ type: "function", function: { name: "look", parameters: { type: "object" } } }];
+    const given = { model, messages, ...(calls && { tools }) };
+    const whole = (await client.chat.completions.create(given)).choices[0].message;
+    let text = "";
+    let args = "";
+    for await (const { choices } of await client.chat.completions.create({ ...given, stream: true })) {
+      for (const { delta } of choices) {
+        text += delta?.content ?? "";
+        for (const call of delta?.tool_calls ?? []) args += call.function.arguments ?? "";
+      }
+    }
+    assert.ok(calls ? args : text);
+    assert.equal(text, whole.content ?? "");
+    assert.equal(args, (whole.tool_calls ?? []).map((call) => call.function.arguments).join(""));
+  });
+}
+
 test("cancel mid-stream", async () => {
   const stream = await client.chat.completions.create({ model: "auto", messages, max_tokens: 1500, stream: true });
   for await (const _ of stream) break; // leaves the loop: the SDK aborts the request

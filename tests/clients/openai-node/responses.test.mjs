@@ -40,6 +40,18 @@ test("the SDK's own accumulation", async () => {
   assert.equal(final.output_text, "Hello there.");
 });
 
+for (const model of process.env.GATEWAY_DIALECTS.split(",")) {
+  test(`${model}, as documented, reads the same whole and streamed`, async () => {
+    const given = { model, input: "Hi", ...(process.env.GATEWAY_CALLS.split(",").includes(model) && { tools: [look] }) };
+    const whole = await client.responses.create(given);
+    const final = await client.responses.stream(given).finalResponse();
+    const calls = (response) => response.output.filter((item) => item.type === "function_call").map((item) => item.arguments);
+    assert.equal(final.output_text, whole.output_text);
+    assert.deepEqual(calls(final), calls(whole));
+    assert.ok(given.tools ? calls(whole).length : whole.output_text);
+  });
+}
+
 test("structured output", async () => {
   const schema = {
     type: "object", properties: { age: { type: "integer", maximum: 99 } }, required: ["age"], additionalProperties: false,

@@ -200,6 +200,25 @@ def test_tool_call(client: OpenAI) -> None:
     assert json.loads(final.choices[0].message.tool_calls[0].function.arguments) == {"a": 1}
 
 
+@pytest.mark.parametrize("model", os.environ["GATEWAY_DIALECTS"].split(","))
+def test_dialects(client: OpenAI, model: str) -> None:
+    """What each server's documentation says that it answers reads the same whole and streamed."""
+    tools = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
+    calls = model in os.environ["GATEWAY_CALLS"].split(",")
+    given: dict[str, Any] = {"model": model, "messages": MESSAGES, **({"tools": tools} if calls else {})}
+    whole = client.chat.completions.create(**given)
+    chunks = list(client.chat.completions.create(**given, stream=True, stream_options={"include_usage": True}))
+    message = whole.choices[0].message
+    deltas = [choice.delta for chunk in chunks for choice in chunk.choices if choice.delta]
+    assert "".join(delta.content or "" for delta in deltas) == (message.content or "")
+    pieces = [call.function.arguments or "" for delta in deltas for call in delta.tool_calls or ()]
+    assert "".join(pieces) == "".join(call.function.arguments for call in message.tool_calls or ())
+    assert bool(message.tool_calls) == calls
+    assert message.content or calls
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens > 0
+
+
 # Below: a loopback upstream that answers as documented (tests/documented.py), not as seen live.
 
 

@@ -1,6 +1,7 @@
 """`client.responses` where servers have only chat: the real embedded model, and scripted ones for what it cannot do."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,22 @@ def test_what_cannot_be_carried(client: OpenAI) -> None:
         client.responses.retrieve("resp_123456")
     raw = client.responses.with_raw_response.create(model="loop", input="Hi", truncation="auto")
     assert raw.headers["x-gateway-dropped"] == "truncation"
+
+
+@pytest.mark.parametrize("model", os.environ["GATEWAY_DIALECTS"].split(","))
+def test_dialects(client: OpenAI, model: str) -> None:
+    """Translated, what each server's documentation says that it answers reads the same whole and streamed."""
+    calls = model in os.environ["GATEWAY_CALLS"].split(",")
+    given: dict[str, Any] = {"model": model, "input": "Hi", **({"tools": [LOOK]} if calls else {})}
+    whole = client.responses.create(**given)
+    with client.responses.stream(**given) as stream:
+        final = stream.get_final_response()
+    assert (whole.status, final.status) == ("completed", "completed")
+    assert final.output_text == whole.output_text
+    said = [[item.arguments for item in each.output if item.type == "function_call"] for each in (whole, final)]
+    assert said[0] == said[1]
+    assert bool(said[0]) == calls
+    assert whole.output_text or calls
 
 
 def test_errors(client: OpenAI) -> None:

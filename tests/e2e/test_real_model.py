@@ -1,0 +1,71 @@
+"""Every endpoint of text on the real model, asked over HTTP: translated to its chat, and by llama.cpp's own APIs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.real import TALK, calls_a_tool, talks
+from tests.servers import Gateway, until
+from tests.tool_model import tool_model
+
+ROUTES = """
+version: 1
+providers:
+  embedded: {dialect: local, threads: 1, parallel: 1}
+  chat: {base_url: "@BASE@", server: llamacpp, apis: [chat]}
+  native: {base_url: "@OWN@", server: llamacpp, apis: [chat, messages, responses]}
+models:
+  smol: {provider: embedded, hosting: self, price: {usd_per_hour: 0.05, tokens_per_second: {input: 300, output: 90}}}
+  tools: {provider: chat, hosting: self, price: unmetered}
+  native: {provider: native, model: own, hosting: self, price: unmetered}
+"""
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with tool_model() as tools, tool_model("own") as own:
+        routes = ROUTES.replace("@BASE@", tools).replace("@OWN@", own)
+        with Gateway(tmp_path_factory.mktemp("real"), routes) as running:
+            until("the embedded model", lambda: running.chat("smol", max_tokens=1).is_success, 60)
+            yield running
+
+
+@pytest.mark.compatible(endpoint="{endpoint}", system="smollm2")
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("endpoint", TALK)
+def test_text(gateway: Gateway, endpoint: str, stream: bool) -> None:
+    talks(gateway, "smol", endpoint, stream=stream)
+
+
+@pytest.mark.compatible(endpoint="{endpoint}", system="smollm2-native")
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("endpoint", ["/messages", "/responses"])
+def test_text_by_its_own_api(gateway: Gateway, endpoint: str, stream: bool) -> None:
+    talks(gateway, "native", endpoint, stream=stream)
+
+
+@pytest.mark.compatible(endpoint="{endpoint}", system="smollm2", how="tools")
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("endpoint", ["/chat/completions", "/messages"])
+def test_a_tool_is_called(gateway: Gateway, endpoint: str, stream: bool) -> None:
+    """For /responses: tests/e2e/test_real_tool_calls.py."""
+    calls_a_tool(gateway, "tools", endpoint, stream=stream)
+
+
+@pytest.mark.compatible(endpoint="/embeddings", system="smollm2", how="whole")
+def test_embeddings(gateway: Gateway) -> None:
+    answer = gateway.post("/v1/embeddings", json={"model": "smol", "input": ["a cat", "a dog"]})
+    assert [len(row["embedding"]) for row in answer.json()["data"]] == [576] * 2
+
+
+@pytest.mark.compatible(endpoint="/messages/count_tokens", system="smollm2", how="whole")
+@pytest.mark.parametrize("model", ["smol", "native"])
+def test_counted_tokens(gateway: Gateway, model: str) -> None:
+    body = {"model": model, "messages": [{"role": "user", "content": "Say hello."}]}
+    counted = gateway.post("/v1/messages/count_tokens", json=body)
+    assert "x-gateway-usage" not in counted.headers, "not an estimate"
+    usage = gateway.post("/v1/messages", json={**body, "max_tokens": 1}).json()["usage"]
+    read = usage["input_tokens"] + (usage.get("cache_read_input_tokens") or 0)
+    assert counted.json()["input_tokens"] == read

@@ -5,6 +5,7 @@ that the spec calls writable; an account without rights or capabilities, and no 
 1. Prints that process's id as seen from outside, hands SIGTERM on, and exits as it did.
 
 The spec: root (a folder, becomes `/`), mounts ([source, target, "ro" | "rw"]), tmpfs ([target]), uid, cwd, env, argv;
+network (a namespace to join; none: one of its own);
 calls and families (see seccomp.py; without calls there is no filter), proc (options of its mount).
 """
 
@@ -89,7 +90,12 @@ def become(spec: dict[str, Any]) -> None:
 
 def main(path: str) -> int:
     spec = json.loads(Path(path).read_text())
-    checked(libc.unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET))
+    checked(libc.unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID))
+    if spec["network"]:
+        with Path(spec["network"]).open("rb") as namespace:
+            checked(libc.setns(namespace.fileno(), CLONE_NEWNET))
+    else:
+        checked(libc.unshare(CLONE_NEWNET))
     child = os.fork()
     if child == 0:
         build(spec)

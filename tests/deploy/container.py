@@ -56,6 +56,7 @@ class Spec:
     calls: Sequence[str] = ()  # of the kernel, that are allowed; none said: all
     families: Sequence[int] = ()  # of sockets, where there are calls
     proc: str = "defaults"  # options of its mount
+    network: int = 0  # the process whose network it shares; 0: one of its own
 
 
 def installed(prefix: Path | None = None) -> dict[str, Path]:
@@ -136,6 +137,7 @@ class Container:
             "calls": [*spec.calls],
             "families": [*spec.families],
             "proc": spec.proc,
+            "network": f"/proc/{spec.network}/ns/net" if spec.network else "",
         }
 
     def _enter_network(self) -> None:

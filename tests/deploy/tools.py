@@ -25,6 +25,8 @@ def missing(what: str) -> None:
 def parser(name: str) -> str:
     """`docker-compose`, `hadolint`, `kubernetes-validate`, or the `python` that has Helm."""
     found = HOME / "deploy/bin" / name
+    if name == "docker-compose":  # itself: the script beside it forgets how it ended
+        found = next((HOME / "deploy").glob("lib/python*/site-packages/compose/docker-compose"), found)
     if not found.exists():
         missing("no .venv-clients/deploy: scripts/test makes it")
     return str(found)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -70,6 +70,7 @@ def here(code: str, gateway: Gateway) -> str:
 
 def run(command: list[str], *, cwd: Path = ROOT) -> str:
     env = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "GATEWAY_ADMIN_TOKEN": ADMIN_TOKEN}
+    env["GATEWAY_KEY"] = "unused"
     ended = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, f"{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}"
     return ended.stdout
@@ -113,7 +114,27 @@ def test_yaml(block: Block, tmp_path: Path) -> None:
     assert run([str(BIN), "check", "--config", str(tmp_path / "routes.yaml")])
 
 
-@pytest.mark.parametrize("block", of("sh"), ids=str)
+def lines(code: str) -> list[str]:
+    """Commands: a backslash and an open quote go on in the next line."""
+    return re.findall(r"(?:[^\n']|'[^']*')+", code.replace("\\\n", " "))
+
+
+def of_curl() -> Iterator[Any]:
+    """Blocks of shell; those of curl's guide with what the compatibility page may say of it, by their own words."""
+    for block in of("sh"):
+        asked = [line for line in lines(block.code) if line.startswith("curl -sf") and "dry-run" not in line]
+        marks = [
+            pytest.mark.compatible(
+                client="curl", system="smollm2", endpoint=path, how="streamed" if '"stream": true' in line else "whole"
+            )
+            for line in asked
+            for path in re.findall(r"/v1(/\S+)", line)
+            if path != "/models"
+        ]
+        yield pytest.param(block, marks=marks if block.page == "docs/clients/curl.md" else ())
+
+
+@pytest.mark.parametrize("block", [*of_curl()], ids=str)
 def test_sh(block: Block, gateway: Gateway, tmp_path: Path) -> None:
     if block.page in OF_THEIR_OWN:
         first = next(each for each in of("yaml") if each.page == block.page)
@@ -138,7 +159,7 @@ def serving(block: Block, gateway: Gateway, directory: Path) -> Iterator[Gateway
 
 
 def run_lines(block: Block, gateway: Gateway, tmp_path: Path) -> None:
-    for line in block.code.replace("\\\n", " ").splitlines():
+    for line in lines(block.code):
         program = line.split()[0]
         if program.startswith("scripts/"):
             assert os.access(ROOT / program, os.X_OK), program  # run by CI itself, or too long for here

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from tests.real import TALK, calls_a_tool, talks
+from tests.real import HELLO, TALK, calls_a_tool, read, talks
 from tests.servers import Gateway, until
 from tests.tool_model import tool_model
 
@@ -20,14 +21,18 @@ models:
   smol: {provider: embedded, hosting: self, price: {usd_per_hour: 0.05, tokens_per_second: {input: 300, output: 90}}}
   tools: {provider: chat, hosting: self, price: unmetered}
   native: {provider: native, model: own, hosting: self, price: unmetered}
+keys:
+  - {name: all, value: "@KEY@"}
 """
+KEY = "sk-real-model-0123456789"
 
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with tool_model() as tools, tool_model("own") as own:
-        routes = ROUTES.replace("@BASE@", tools).replace("@OWN@", own)
+        routes = ROUTES.replace("@BASE@", tools).replace("@OWN@", own).replace("@KEY@", KEY)
         with Gateway(tmp_path_factory.mktemp("real"), routes) as running:
+            running.client.headers["authorization"] = f"Bearer {KEY}"
             until("the embedded model", lambda: running.chat("smol", max_tokens=1).is_success, 60)
             yield running
 
@@ -69,3 +74,36 @@ def test_counted_tokens(gateway: Gateway, model: str) -> None:
     usage = gateway.post("/v1/messages", json={**body, "max_tokens": 1}).json()["usage"]
     read = usage["input_tokens"] + (usage.get("cache_read_input_tokens") or 0)
     assert counted.json()["input_tokens"] == read
+
+
+# What clients ask that cannot be installed here: by their sources, which the guides in docs/clients name.
+
+
+@pytest.mark.compatible(endpoint="/chat/completions", client="HTTP as Open WebUI", system="smollm2")
+@pytest.mark.parametrize("stream", [False, True], ids=["its title", "a chat"])
+def test_as_open_webui_asks(gateway: Gateway, stream: bool) -> None:
+    who = {f"X-OpenWebUI-User-{what}": "x" for what in ("Name", "Id", "Email", "Role")}
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json", **who}
+    listed = gateway.client.get("/v1/models", headers=headers).json()["data"]
+    (name,) = [model["id"] for model in listed if model["id"] == "smol"]
+    asked: dict[str, Any] = {"model": name, "messages": HELLO, "stream": stream}
+    asked |= {"stream_options": {"include_usage": True}} if stream else {"max_completion_tokens": 8}  # it says 1000
+    answer = gateway.post(json={**asked, "max_tokens": 8} if stream else asked, headers=headers)
+    assert answer.status_code == 200, answer.text
+    if not stream:
+        assert answer.json()["choices"][0]["message"]["content"]
+    else:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert read(answer)[-1]["usage"]["completion_tokens"] <= 8
+
+
+@pytest.mark.compatible(endpoint="{endpoint}", client="HTTP as Continue", system="smollm2", how="streamed")
+@pytest.mark.parametrize("endpoint", ["/chat/completions", "/completions"], ids=["chat", "autocomplete"])
+def test_as_continue_asks(gateway: Gateway, endpoint: str) -> None:
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}", "api-key": KEY}
+    content = {"messages": HELLO} if "chat" in endpoint else {"prompt": "def add(a, b):", "stop": ["\n\n"]}
+    body = {"model": "smol", "max_tokens": 8, "temperature": 0.01, "stream": True, **content}
+    answer = gateway.post(f"/v1{endpoint}", json=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    choices = [choice for event in read(answer) for choice in event["choices"]]
+    assert "".join(each["delta"].get("content") or "" if "delta" in each else each["text"] for each in choices)

@@ -43,7 +43,8 @@ BUSY = 5.0  # seconds that a change waits for the gateway's own writes
 MOST_USD = 1_000_000  # of one adjustment: the largest limit of a budget
 PREFIX = "omg_"  # so that secret scanners can know a key
 
-_ENDPOINTS = {"messages": Endpoint.CHAT, "prompt": Endpoint.COMPLETIONS, "input": Endpoint.EMBEDDINGS}
+# What `explain` takes a request for, by the member that holds its content.
+EXPLAINED = {"messages": Endpoint.CHAT, "prompt": Endpoint.COMPLETIONS, "input": Endpoint.EMBEDDINGS}
 
 
 class Impossible(GatewayError):
@@ -323,4 +324,4 @@ def _endpoint(body: bytes) -> Endpoint:
         members = CODEC.members(body)
     except ValueError:
         return Endpoint.CHAT
-    return next((endpoint for member, endpoint in _ENDPOINTS.items() if member in members), Endpoint.CHAT)
+    return next((endpoint for member, endpoint in EXPLAINED.items() if member in members), Endpoint.CHAT)

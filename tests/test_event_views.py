@@ -10,6 +10,7 @@ import pytest
 from gateway.core.answers import Seen
 from gateway.core.forms import Endpoint
 from gateway.views import VIEWS
+from tests.odd_bodies import odd_versions
 
 USAGE = {"input_tokens": 3, "output_tokens": 2}
 FIRST = (0,)
@@ -188,3 +189,14 @@ def test_answers(endpoint: Endpoint, answer: dict[str, Any], seen: Seen) -> None
 def test_what_is_no_object_is_no_answer(endpoint: Endpoint, body: bytes) -> None:
     assert VIEWS[endpoint].answer(body) is None
     assert VIEWS[endpoint].chunk(body) is None
+
+
+@pytest.mark.parametrize("endpoint", VIEWS)
+def test_whatever_a_server_sends_it_is_read_or_not_but_breaks_nothing(endpoint: Endpoint) -> None:
+    view = VIEWS[endpoint]
+    for _, event, _ in (*MESSAGE_EVENTS, *RESPONSE_EVENTS):
+        for odd in odd_versions(event):
+            view.chunk(json.dumps(odd).encode())
+    for _, _, answer, _ in ANSWERS:
+        for odd in odd_versions(answer):
+            view.answer(json.dumps(odd).encode())

@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway import views
 from gateway.core.answers import Seen
+from gateway.core.call import Endpoint, parse
 from gateway.core.failures import Refusal
 from gateway.views.openai import read_answer, read_chunk, read_error
+from gateway.wire import CODEC
 
 FIRST = (0,)  # the first choice has finished
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
@@ -281,3 +284,11 @@ def test_errors(body: bytes, refusal: Refusal) -> None:
 @given(st.one_of(ODDITIES.map(encode), st.binary(max_size=50)))
 def test_any_body_gives_a_refusal(body: bytes) -> None:
     assert all(isinstance(part, str) for part in read_error(body))
+
+
+@pytest.mark.parametrize("wanted", ["json", {"type": "text"}, ["text"], 7, None])
+def test_a_transcripts_format_may_be_anything(wanted: object) -> None:
+    asked = {"model": "m", "file": "x", "response_format": wanted}
+    seen = views.read_answer(parse(Endpoint.TRANSCRIPTIONS, [], encode(asked), CODEC), b'{"text": "Hello."}')
+    assert seen is not None
+    assert (seen.useful, seen.text_bytes) == (True, 6)

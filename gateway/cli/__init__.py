@@ -32,7 +32,7 @@ COMMANDS = {
     "import": Command("gateway.cli.importing", "make a routes.yaml of another gateway's configuration"),
     "ledger": Command("gateway.cli.ledger", "list and show requests, and what was said where a route keeps that"),
     "doctor": Command("gateway.cli.doctor", "look at all that a gateway needs: what is wrong, and what mends it"),
-    "schema": Command("gateway.cli.schema", "print the JSON Schema of routes.yaml"),
+    "schema": Command("gateway.cli.schema", "print the JSON Schema of routes.yaml, or the OpenAPI description of /v1"),
 }
 
 

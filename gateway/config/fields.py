@@ -10,10 +10,10 @@ import re
 import zoneinfo
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from gateway.config.interpolate import FromEnvironment, Missing
@@ -245,6 +245,10 @@ def _moment(value: object) -> datetime.datetime:
         return moment.astimezone(datetime.UTC) if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
     except (ValueError, OverflowError):  # the latter where it lies beyond the years 1 to 9999 in UTC
         raise wrong("must be a date such as 2027-01-01, or a time such as 2027-01-01T12:00:00Z") from None
+
+
+Item = TypeVar("Item")
+Listed: TypeAlias = Annotated[list[Item], Field(min_length=1)]
 
 
 def one_or_more(value: object) -> list[Any]:

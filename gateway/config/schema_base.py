@@ -10,10 +10,10 @@ from gateway.config import fields as f
 
 Capability = Literal["images", "audio", "tools", "json_schema"]
 Capabilities = Annotated[
-    list[Capability], BeforeValidator(f.one_or_more, json_schema_input_type=Capability | list[Capability])
+    list[Capability], BeforeValidator(f.one_or_more, json_schema_input_type=Capability | f.Listed[Capability])
 ]
-Globs = Annotated[list[f.Glob], BeforeValidator(f.one_or_more, json_schema_input_type=f.Glob | list[f.Glob])]
-Names = Annotated[list[f.Name], BeforeValidator(f.one_or_more, json_schema_input_type=f.Name | list[f.Name])]
+Globs = Annotated[list[f.Glob], BeforeValidator(f.one_or_more, json_schema_input_type=f.Glob | f.Listed[f.Glob])]
+Names = Annotated[list[f.Name], BeforeValidator(f.one_or_more, json_schema_input_type=f.Name | f.Listed[f.Name])]
 
 
 class Shape(BaseModel):

@@ -85,7 +85,7 @@ class HoursPrice(ServicePrice):
         default=None, description="When it is over, such as 00:30, on the next day if that is earlier. Default 24:00."
     )
     timezone: f.Zone = Field(default="UTC", description="Whose clock: UTC (default), Asia/Shanghai, ...")
-    days: Annotated[list[Day], BeforeValidator(f.one_or_more, json_schema_input_type=Day | list[Day])] = Field(
+    days: Annotated[list[Day], BeforeValidator(f.one_or_more, json_schema_input_type=Day | f.Listed[Day])] = Field(
         default=list(DAYS), description="The days on which it begins: mon, tue, wed, thu, fri, sat, sun. Default: all."
     )
 

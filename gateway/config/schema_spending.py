@@ -87,6 +87,6 @@ class Webhook(Shape):
     secret: f.Secret | None = Field(
         default=None, description="Signs each delivery (standardwebhooks.com). Write ${NAME}."
     )
-    events: Annotated[list[Event], BeforeValidator(f.one_or_more, json_schema_input_type=Event | list[Event])] = Field(
-        default=list(EVENTS), description="Which events; all by default."
+    events: Annotated[list[Event], BeforeValidator(f.one_or_more, json_schema_input_type=Event | f.Listed[Event])] = (
+        Field(default=list(EVENTS), description="Which events; all by default.")
     )

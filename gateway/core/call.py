@@ -133,11 +133,11 @@ class Call:
         if "tools" in fields.members:
             fields.array("tools")
         name, wanted = self.form.streams
-        self.stream = fields.flag(name) if wanted is True else fields.value(name) == wanted
+        self.stream = bool(name) and (fields.flag(name) if wanted is True else fields.value(name) == wanted)
         self.wants_usage = self.stream and not self.form.asks_usage
         if self.form.asks_usage and "stream_options" in fields.members:
             options = fields.object("stream_options")
-            self.wants_usage = self.stream and bool(options) and _includes_usage(options, self._json)
+            self.wants_usage = bool(options) and _includes_usage(options, self._json) and self.stream
         for name, why in self.form.refused.items():
             if fields.flag(name):
                 raise RequestError(f"{name} {why}", param=name)

@@ -52,7 +52,7 @@ _TELLING = _EXTRA_NAMES | _SOUND | {"tools", "service_tier"}
 _USUAL = frozenset({"default", "standard", "standard_only", "on_demand", "flex", "batch"})
 _UPSTREAM_DECIDES = frozenset({"", "auto"})  # as its account is set up: platform.openai.com/docs/api-reference/chat
 _SHORT = "insufficient_quota"
-_OWN_TOOLS = frozenset({"function", "custom"})  # tools that the client runs; others are the provider's, and billed
+_OWN_TOOLS = ("function", "custom")  # tools that the client runs; others are the provider's, and billed
 
 
 class Ceiling(NamedTuple):

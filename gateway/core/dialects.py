@@ -260,7 +260,7 @@ def _wanted(member: str, value: Any) -> bool | None:  # noqa: ANN401 - JSON can 
     if member == _TEMPLATE and isinstance(value, dict):
         value = next((value[name] for name in _TEMPLATE_SWITCHES if name in value), None)
     elif member == "thinking" and isinstance(value, dict):
-        value = {"enabled": True, "disabled": False}.get(value.get("type", ""))
+        value = {"enabled": True, "disabled": False}.get(str(value.get("type")))
     elif member == "reasoning" and isinstance(value, dict):
         value = value.get("enabled", value.get("effort"))
     if isinstance(value, str):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # `call` imports this module
     from gateway.core.call import Json
 
 _EMPTY_ARRAY = re.compile(rb"\[[ \t\n\r]*+\]")
-_MAX_DIGITS = 10
+_WHOLE = re.compile(rb"([0-9]{1,10})(?:\.0{1,20})?")  # 2.0 is a whole number too (JSON Schema, "integer")
 
 
 class Fields:
@@ -62,7 +62,8 @@ class Fields:
         """An integer from 1 to `highest`."""
         if name not in self.members or not (source := self.source(name)):
             return None
-        number = int(source) if source.isdigit() and len(source) <= _MAX_DIGITS else 0
+        found = _WHOLE.fullmatch(source)
+        number = int(found[1]) if found else 0
         if not 1 <= number <= highest:
             raise wrong(name, f"a whole number from 1 to {highest}, or null")
         return number

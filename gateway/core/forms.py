@@ -53,7 +53,7 @@ class Form(NamedTuple):
     asks_usage: bool = False  # a stream brings usage only where `stream_options.include_usage` asks for it
     kept: tuple[str, ...] = ()  # members that refer to what one provider keeps
     refused: Mapping[str, str] = {}  # flags that nobody may set, and why
-    streams: tuple[str, object] = ("stream", True)  # the member that asks for events, and its value
+    streams: tuple[str, object] = ("stream", True)  # the member that asks for events, and its value; "": none does
     model: str = ""  # that is meant where the request names none
     sold: str = ""  # what is sold instead of tokens, or beside them: a row in `pieces.PIECES`
     binary: bool = False  # an answer that is not made of events is bytes, which pass as they come
@@ -120,7 +120,7 @@ FORMS: Mapping[Endpoint, Form] = {
     ),
     # platform.openai.com/docs/api-reference/moderations/create says which model is meant by default.
     Endpoint.MODERATIONS: Form("input", read_moderation, model="omni-moderation-latest"),
-    Endpoint.RERANK: Form("documents", read_ranking, sold="searches"),
+    Endpoint.RERANK: Form("documents", read_ranking, streams=("", None), sold="searches"),
     Endpoint.IMAGES: Form("prompt", read_text, choices=True, sold="images"),
     Endpoint.IMAGE_EDITS: Form("prompt", read_edit, choices=True, sold="images", multipart=True),
     Endpoint.SPEECH: Form("input", read_text, streams=("stream_format", "sse"), sold="speech", binary=True),

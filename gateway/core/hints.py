@@ -19,7 +19,8 @@ MAX_LABEL = 64  # characters of a task or a tag
 MAX_ID = 128  # characters of a session or request id
 
 # Bounded, so that the exact arithmetic on it is too: no client can have us compute 10**999999999.
-_DECIMAL = re.compile(r"([0-9]{1,20}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,2})?")
+DECIMAL = r"([0-9]{1,20}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,2})?"
+_DECIMAL = re.compile(DECIMAL)
 
 
 class Hints(NamedTuple):
@@ -43,7 +44,7 @@ def read_hints(headers: Mapping[str, str], metadata: bytes, json: Json) -> Hints
     `metadata`: the member's source, an object; empty where there is none.
     """
     hints = _NONE
-    if not headers.keys().isdisjoint(_HEADERS):
+    if not headers.keys().isdisjoint(HEADERS):
         hints = _from_headers(headers)
     return _with_metadata(hints, metadata, json) if metadata else hints
 
@@ -73,8 +74,9 @@ def _with_metadata(hints: Hints, metadata: bytes, json: Json) -> Hints:
         task, tags = (_value(metadata, members.get(name), json) for name in ("task", "tags"))
     except ValueError as error:
         raise RequestError(f"metadata: {error}", param="metadata") from None
-    if not hints.task and task is not None:
-        hints = hints._replace(task=_body_task(task), task_source="metadata.task" if task else "")
+    named = "" if task is None else _body_task(task)
+    if named and not hints.task:
+        hints = hints._replace(task=named, task_source="metadata.task")
     if tags is not None:
         united = hints.tags | _tags("metadata.tags", _body_tags(tags))
         hints = hints._replace(tags=_bounded("metadata.tags", united))
@@ -166,7 +168,7 @@ def _wrong(param: str, expected: str) -> RequestError:
 
 
 _NONE = Hints()
-_HEADERS = frozenset(
+HEADERS = frozenset(
     {f"x-gateway-{name}" for name in ("task", "tags", "max-cost-usd", "timeout", "no-fallback", "dry-run")}
     | {"x-session-id", "x-request-id"}
 )

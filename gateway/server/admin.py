@@ -26,10 +26,11 @@ from gateway.config.types import Config
 from gateway.core.breaker import Phase
 from gateway.core.explain import explain
 from gateway.core.routing import Signals
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, RequestError
 from gateway.health import Health
 from gateway.operations import Impossible
-from gateway.server.admin_openapi import DOCUMENT
+from gateway.server.admin_openapi import LONGEST_OVERLAP, MOST, document
+from gateway.server.errors import envelope
 from gateway.stores import audit
 from gateway.stores.audit import Change
 from gateway.stores.reader import latest
@@ -37,7 +38,6 @@ from gateway.stores.reader import latest
 TOKEN = "GATEWAY_ADMIN_TOKEN"  # noqa: S105 - the variable's name
 SHORTEST = 16  # characters of a token
 BODY_LIMIT = 1024 * 1024  # bytes
-MOST = 1_000  # rows in one answer
 
 log = logging.getLogger("gateway")
 
@@ -77,12 +77,26 @@ def admin_routes(token: str, reach: Reach) -> list[Mount]:
         "/explain": {"POST": admin.explain},
     }
     guard = _Guard(token)
-    routes = [
-        Route(path, guard.around(handler), methods=[method])
-        for path, handlers in paths.items()
-        for method, handler in handlers.items()
-    ]
+    routes = [Route(path, guard.around(_by_method(each)), methods=list(each)) for path, each in paths.items()]
     return [Mount("/admin", routes=routes)]
+
+
+def _by_method(handlers: Mapping[str, Handler]) -> Handler:
+    """One route a path, so that a 405 names all of its methods."""
+
+    async def handle(request: Request) -> Response:
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return handle
+
+
+_UNAUTHORIZED = RequestError(
+    "Send 'Authorization: Bearer <the admin token>'.",
+    status=401,
+    type="authentication_error",
+    code="invalid_api_key",
+    headers={"www-authenticate": "Bearer"},
+)
 
 
 class _Guard:
@@ -96,14 +110,14 @@ class _Guard:
             scheme, _, given = request.headers.get("authorization", "").partition(" ")
             digest = hashlib.sha256(given.strip().encode()).digest()
             if scheme.lower() != "bearer" or not hmac.compare_digest(digest, self._sha256):
-                return _error(401, "Send 'Authorization: Bearer <the admin token>'.", {"www-authenticate": "Bearer"})
+                return _error(_UNAUTHORIZED)
             try:
                 return await handler(request)
             except GatewayError as error:
-                return _error(error.status, error.message, error.headers)
+                return _error(error)
             except Exception:  # the boundary: the log says what the answer does not
                 log.exception("a defect: %s %s failed", request.method, request.url.path)
-                return _error(500, "The gateway failed; its log says why.", {})
+                return _error(GatewayError("The gateway failed; its log says why."))
 
         return guarded
 
@@ -117,12 +131,15 @@ class _Admin:
         return self._reach.config()
 
     async def openapi(self, _: Request) -> Response:
-        return JSONResponse(DOCUMENT)
+        return JSONResponse(document())
 
     # Keys.
 
     async def list_keys(self, request: Request) -> Response:
-        every = request.query_params.get("all") == "true"
+        asked = request.query_params.get("all", "false")
+        if asked not in ("true", "false"):
+            raise Impossible("all must be true or false", status=400)
+        every = asked == "true"
         return _shown({"keys": await _thread(lambda: operations.list_keys(self._config, all=every))})
 
     async def create_key(self, request: Request) -> Response:
@@ -136,8 +153,8 @@ class _Admin:
     async def rotate_key(self, request: Request) -> Response:
         asked = await _body(request)
         overlap = asked.get("overlap_seconds", 0)
-        if isinstance(overlap, bool) or not isinstance(overlap, int | Decimal) or not 0 <= overlap <= 10**8:
-            raise Impossible("overlap_seconds must be a number of seconds, 0 or more", status=400)
+        if isinstance(overlap, bool) or not isinstance(overlap, int | Decimal) or not 0 <= overlap <= LONGEST_OVERLAP:
+            raise Impossible(f"overlap_seconds must be a number of seconds from 0 to {LONGEST_OVERLAP}", status=400)
         change = _change(request, "keys.rotate", request.path_params["name"], _text(asked, "reason"))
         value = await _thread(lambda: operations.rotate_key(self._config, float(overlap), change))
         return _shown({"name": change.subject, "value": value})
@@ -331,7 +348,5 @@ def _shown(value: object, status: int = 200) -> Response:
     return Response(body, status_code=status, media_type="application/json", headers={"cache-control": "no-store"})
 
 
-def _error(status: int, message: str, headers: Mapping[str, str]) -> Response:
-    kind = "authentication_error" if status == 401 else "invalid_request_error" if status < 500 else "server_error"
-    error = {"message": message, "type": kind, "param": None, "code": None}
-    return JSONResponse({"error": error}, status_code=status, headers=dict(headers))
+def _error(error: GatewayError) -> Response:
+    return Response(envelope(error), error.status, error.headers, "application/json")

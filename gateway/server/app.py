@@ -32,6 +32,7 @@ from gateway.wire import CODEC
 
 ENDPOINTS = {"/v1" + endpoint.value: endpoint for endpoint in Endpoint if endpoint is not Endpoint.PASSTHROUGH}
 MODELS = "/v1/models"
+HEALTHZ = "/healthz"
 KEPT = "/v1/responses/"  # a response by its id: to be read, deleted or cancelled
 REQUEST_ID_LIMIT = 128  # characters, as in `gateway.core.hints`
 WATCH_AFTER = 0.05  # seconds; a call that is answered sooner needs no watch for a client that hangs up
@@ -66,7 +67,7 @@ class PublicApp:
 
     async def _serve(self, runtime: Runtime, scope: Scope, receive: Receive, client: AsgiClient) -> None:
         path: str = scope["path"]
-        if path == "/healthz":
+        if path == HEALTHZ and scope["method"] in ("GET", "HEAD"):
             await _answer(client, {"status": "ok"})
             return
         arrived = time.monotonic()
@@ -147,6 +148,8 @@ class PublicApp:
 
     async def _other(self, runtime: Runtime, scope: Scope, principal: Principal, client: AsgiClient) -> None:
         path: str = scope["path"]
+        if path == HEALTHZ:
+            _require(scope, "GET")
         if path.startswith(KEPT):
             raise RequestError("Responses are not kept here: ask the provider that made it.", status=404)
         if path != MODELS and not path.startswith(MODELS + "/"):

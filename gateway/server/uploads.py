@@ -29,7 +29,8 @@ PARTS = 64
 TEXT = 256 * 1024  # bytes of all texts together; OpenAI's longest prompt has 32,000 characters
 HEADER, HEADERS = 4 * 1024, 8  # bytes of a part's header, and how many it may have
 ROOM = 4 * 1024**3  # bytes that lie in files of one process at a time
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}(?:\[\])?")
+NAME = r"[A-Za-z0-9_.-]{1,64}(?:\[\])?"  # of a part
+_NAME = re.compile(NAME)
 _PLAIN = frozenset({b"7bit", b"8bit", b"binary"})
 
 

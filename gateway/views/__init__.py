@@ -19,7 +19,7 @@ __all__ = ["VIEWS", "View", "read_answer", "read_error"]
 Read = Callable[[bytes], Seen | None]
 """None where the bytes are not a JSON object."""
 
-_TEXTS = frozenset({"text", "srt", "vtt"})  # values of `response_format`
+_TEXTS = ("text", "srt", "vtt")  # values of `response_format`
 
 
 class View(NamedTuple):

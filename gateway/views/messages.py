@@ -20,7 +20,7 @@ _FINISH: Mapping[str, str] = {  # stop_reason -> OpenAI's word
 }
 _TEXTS = ("text", "partial_json")
 _THOUGHTS = ("thinking", "redacted_thinking")
-_EMPTY_BLOCKS = frozenset({"text", "thinking"})  # blocks whose beginning shows nothing yet
+_EMPTY_BLOCKS = ("text", "thinking")  # blocks whose beginning shows nothing yet
 _NOTHING = Seen()
 
 

@@ -9,12 +9,12 @@ from gateway.core.answers import Seen
 from gateway.core.usage import text_bytes as size_of
 from gateway.views.openai import loads
 
-_REASONS: Mapping[object, str] = {"max_output_tokens": "length", "content_filter": "content_filter"}
+_REASONS: Mapping[str, str] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _SHOWN = frozenset(
     {"output_text", "refusal", "function_call_arguments", "custom_tool_call_input", "mcp_call_arguments"}
 )
 _THOUGHT = frozenset({"reasoning_text", "reasoning_summary_text"})
-_SILENT = frozenset({"message", "reasoning"})  # items whose beginning shows nothing yet
+_SILENT = ("message", "reasoning")  # items whose beginning shows nothing yet
 _ENDS = frozenset({"response.completed", "response.incomplete"})
 _NOTHING = Seen()
 
@@ -77,7 +77,7 @@ def _finish(answer: Mapping[str, Any]) -> str:
         return "stop"
     details = answer.get("incomplete_details")
     reason = details.get("reason") if isinstance(details, dict) else None
-    return _REASONS.get(reason, "stop")
+    return _REASONS.get(str(reason), "stop")
 
 
 def _usage(answer: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -91,7 +91,8 @@ def _usage(answer: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _shown(item: Mapping[str, Any]) -> int:
     """Bytes of an item's texts, and of a tool call's arguments."""
-    parts = [part for name in ("content", "summary") for part in item.get(name) or () if isinstance(part, dict)]
+    held = [item.get(name) for name in ("content", "summary")]
+    parts = [part for each in held if isinstance(each, list) for part in each if isinstance(part, dict)]
     texts = [part.get(name) for part in parts for name in ("text", "refusal")]
     texts += [item.get(name) for name in ("name", "arguments", "input")]
     return sum(size_of(text) for text in texts if isinstance(text, str))

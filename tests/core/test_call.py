@@ -48,6 +48,7 @@ def test_a_plain_call() -> None:
         ({"max_completion_tokens": 7, "max_tokens": 5}, 7),
         ({"max_completion_tokens": None, "max_tokens": 5}, 5),
         ({"max_tokens": None}, None),
+        ({"max_tokens": 5.0}, 5),  # JSON has one kind of number
     ],
 )
 def test_max_output(members: dict[str, Any], expected: int | None) -> None:
@@ -55,7 +56,7 @@ def test_max_output(members: dict[str, Any], expected: int | None) -> None:
 
 
 NO_NUMBERS: list[Any] = [0, -1, 1.5, "1", True, [1]]
-NO_CHOICES: list[Any] = [0, 129, "1", 1.0, True]
+NO_CHOICES: list[Any] = [0, 129, "1", 1.5, 0.0, True]
 NO_OBJECTS: list[Any] = ["secret", [], 1, True]
 NO_ARRAYS: list[Any] = ["secret", {}, 1]
 NO_TASKS: list[Any] = [1, ["secret"], "s" * 65, "secret\n\n1"]
@@ -85,6 +86,7 @@ NO_TAGS: list[Any] = [1, [1], {}, "s" * 65, ["s\x00"]]
         *(({"n": wrong}, "n") for wrong in NO_CHOICES),
         *(({name: wrong}, name) for name in ("metadata", "stream_options") for wrong in NO_OBJECTS),
         ({"stream": True, "stream_options": {"include_usage": "secret"}}, "stream_options.include_usage"),
+        ({"stream": False, "stream_options": {"include_usage": "secret"}}, "stream_options.include_usage"),
         *(({"tools": wrong}, "tools") for wrong in NO_ARRAYS),
         *(({"metadata": {"task": wrong}}, "metadata.task") for wrong in NO_TASKS),
         *(({"metadata": {"tags": wrong}}, "metadata.tags") for wrong in NO_TAGS),
@@ -97,6 +99,20 @@ def test_wrong_members_are_named_and_not_repeated(members: dict[str, Any], param
     assert (error.value.status, error.value.param) == (400, param)
     assert param in error.value.message
     assert "secret" not in error.value.message
+
+
+def test_a_headers_task_does_not_hide_a_wrong_one_in_the_body() -> None:
+    with pytest.raises(RequestError) as error:
+        call({"x-gateway-task": "coding"}, metadata={"task": "s" * 65})
+    assert error.value.param == "metadata.task"
+
+
+def test_a_ranking_comes_in_no_events() -> None:
+    """No such API has `stream`: an upstream that takes no notice of it would be called again and again."""
+    asked = b'{"model": "m", "query": "x", "documents": ["y"], "stream": true}'
+    it = parse(Endpoint.RERANK, [], asked, CODEC)
+    assert not it.stream
+    assert outgoing_body(it, model="m", set={}, drop=frozenset(), ask_usage=True) == asked
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("deepseek", "deepseek-chat", {"enable_thinking": False}, {"thinking": {"type": "disabled"}}),
     ("deepseek", "deepseek-chat", {"thinking": {"type": "enabled"}}, {"thinking": {"type": "enabled"}}),
     ("dashscope", "qwen3-max", {"thinking": {"type": "disabled"}}, {"enable_thinking": False}),
+    ("dashscope", "qwen3-max", {"thinking": {"type": ["disabled"]}}, {}),
     ("dashscope", "qwen3-max", {"reasoning_effort": "low"}, {"reasoning_effort": "low"}),
     ("dashscope", "qwen3-max", {"max_completion_tokens": 9}, {"max_tokens": 9}),
     ("moonshot", "kimi-k2.6", {"temperature": 0.6}, {}),

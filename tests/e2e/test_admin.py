@@ -189,6 +189,17 @@ def test_configuration_requests_and_decisions(gateway: Gateway) -> None:
     assert admin(gateway, "POST", "/keys", content=b"[1]").status_code == 400
 
 
+def test_what_is_not_there_is_an_error_like_any_other(gateway: Gateway) -> None:
+    there_not = admin(gateway, "GET", "/nothing")
+    assert (there_not.status_code, there_not.json()["error"]["type"]) == (404, "invalid_request_error")
+    no_method = admin(gateway, "DELETE", "/keys")
+    assert (no_method.status_code, set(no_method.headers["allow"].split(", "))) == (405, {"GET", "HEAD", "POST"})
+    assert no_method.json()["error"].keys() == {"message", "type", "param", "code"}
+    assert admin(gateway, "GET", "/keys?all=perhaps").status_code == 400
+    unknown = admin(gateway, "POST", "/explain", json={"model": "nobody", "messages": [{}]})
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
+
+
 def test_every_path_is_described(gateway: Gateway) -> None:
     document = admin(gateway, "GET", "/openapi.json").json()
     for path, methods in document["paths"].items():
@@ -198,3 +209,4 @@ def test_every_path_is_described(gateway: Gateway) -> None:
             )
             assert answer.status_code != 405, (method, path)
             assert answer.status_code in (200, 400, 404, 409), (method, path, answer.text)
+            assert str(answer.status_code) in methods[method]["responses"]

@@ -192,6 +192,7 @@ def test_what_is_not_http(gateway: Gateway, upstream: Upstream, data: bytes) -> 
     [
         ("GET", "/v1/nothing", 404),
         ("POST", "/v1/models", 405),
+        ("TRACE", "/healthz", 405),
         ("GET", "/v1/chat/completions", 405),
         ("GET", "/", 404),
         ("GET", "/metrics", 404),  # the operations listener has it

@@ -82,6 +82,10 @@ SYSTEMS: Mapping[str, System] = {
         *("Bedrock through litellm", DOCUMENTED, ("anthropic.claude-3-haiku-20240307-v1:0",)),
         sources=("https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html",),
     ),
+    "vertex-litellm": System(
+        *("Vertex AI through litellm", DOCUMENTED, ("gemini-2.5-pro",)),
+        sources=("https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/inference",),
+    ),
     "azure-litellm": System("Azure OpenAI through litellm", DOCUMENTED, ("my-deployment",), (_AZURE,)),
     "jina": System("Jina", DOCUMENTED, ("jina-reranker-v2",), ("https://jina.ai/reranker",)),
     "cohere": System("Cohere", DOCUMENTED, (), ("https://docs.cohere.com/reference/rerank",)),

@@ -23,8 +23,9 @@ serve` and reads the answer as that client does. There is no cell without a test
   only, the rest by every CI run. A dash is not tested, which says nothing about whether it works.
 - At `/v1/messages` and `/v1/responses` a system was asked for a chat, whose answer was [translated](translation.md);
   where it was asked by an API of its own of that name, its row says so.
-- The client *{HTTP}* is a plain HTTP client without an SDK. The others are real packages, each in the locked
-  environment of its suite (`tests/clients`); [guides](clients/README.md) show how to use them.
+- The client *{HTTP}* is a plain HTTP client without an SDK; *{HTTP} as X* sends what X's source sends, and X was not run.
+  The others are the real programs and packages, these in the locked environments of their suites (`tests/clients`).
+  [Guides](clients/README.md) show how to use them.
 
 Systems of one dialect differ in small things, which are told and mended ([providers](providers.md)). A system that is
 not here but has OpenAI's API gets the client's bytes as they came.

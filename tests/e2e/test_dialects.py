@@ -97,15 +97,15 @@ class Answer:
             self.tools[-1][1] += call["function"].get("arguments") or ""
 
 
-def exchanges() -> list[Any]:
-    """Each, with what the compatibility page may say of it."""
-    of_tools = pytest.mark.compatible(endpoint="/chat/completions", system="{name}", how="tools")
+def exchanges(endpoint: str) -> list[Any]:
+    """Each, with what the compatibility page may say of it: also of its calls, where it has some."""
+    of_tools = pytest.mark.compatible(endpoint=endpoint, system="{name}", how="tools")
     return [pytest.param(name, marks=of_tools if name in CALLS else ()) for name in NAMES]
 
 
 @pytest.mark.compatible(endpoint="/chat/completions", system="{name}")
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-@pytest.mark.parametrize("name", exchanges())
+@pytest.mark.parametrize("name", exchanges("/chat/completions"))
 def test_as_documented(name: str, stream: bool, replayed: Gateway, server: Upstream) -> None:
     told = ABOUT[name]
     expect = told["expect"]
@@ -144,7 +144,7 @@ TRANSLATED: dict[str, dict[str, Any]] = {
 @pytest.mark.compatible(endpoint="{endpoint}", system="{name}")
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("endpoint", TRANSLATED)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", exchanges("{endpoint}"))
 def test_translated(name: str, endpoint: str, stream: bool, replayed: Gateway) -> None:
     """Text, tool calls, usage and its price come through the translations of every dialect."""
     expect = ABOUT[name]["expect"]

@@ -60,9 +60,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
             yield gateway
 
 
-@compatible(client="anthropic (Python)", endpoint="/messages", system=("smollm2", *NAMES), how=("whole", "streamed"))
-@compatible(client="anthropic (Python)", endpoint="/messages", system=(*CALLS,), how="tools")
-@compatible(client="anthropic (Python)", endpoint="/messages/count_tokens", system="smollm2", how="whole")
+@compatible(client="anthropic 2 (Python)", endpoint="/messages", system=("smollm2", *NAMES), how=("whole", "streamed"))
+@compatible(client="anthropic 2 (Python)", endpoint="/messages", system=(*CALLS,), how="tools")
+@compatible(client="anthropic 2 (Python)", endpoint="/messages/count_tokens", system="smollm2", how="whole")
 def test_anthropic_python(served: Gateway, request: pytest.FixtureRequest) -> None:
     client = home("anthropic-python")
     suite = "tests/clients/anthropic-python"

@@ -149,8 +149,8 @@ def test_openai_python(served: Gateway, request: pytest.FixtureRequest) -> None:
     run(command, served, client, request.node)
 
 
-@compatible(client="openai (node)", endpoint=TALKS, system=("smollm2", *NAMES), how=BOTH)
-@compatible(client="openai (node)", endpoint=TALKS, system=(*CALLS,), how="tools")
+@compatible(client="openai 7 (node)", endpoint=TALKS, system=("smollm2", *NAMES), how=BOTH)
+@compatible(client="openai 7 (node)", endpoint=TALKS, system=(*CALLS,), how="tools")
 def test_openai_node(served: Gateway, request: pytest.FixtureRequest) -> None:
     client = home("openai-node")
     suite = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/clients/openai-node").glob("*.test.mjs"))

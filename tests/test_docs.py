@@ -1,7 +1,8 @@
 """What the documentation says to copy works: each code block of README.md and docs/ runs, or says it is a picture.
 
 Blocks of ``python`` and ``js`` run against a real gateway with the shipped routes.yaml; ``yaml`` must load; of ``sh``
-each line runs, and scripts must exist. ``text`` is a picture; so is a block with ``illustrative`` after its language.
+each line runs, and scripts must exist, but pages that are one story have a test of their own. ``text`` and ``mermaid``
+are pictures; so is a block with ``illustrative`` after its language.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ ADMIN_TOKEN = "docs-0123456789abcdef"
 ELSEWHERE = ("docs/clients/vercel-ai.md",)  # run by tests/e2e/test_client_vercel_ai.py, in the SDK's environment
 # Their commands are about the file that they begin with, and may change what a gateway of their own does.
 OF_THEIR_OWN = ("docs/budgets.md", "docs/keys.md")
+# Followed from the first block to the last, each by a test of its own.
+FOLLOWED = {"docs/quickstart.md": "tests/test_quickstart.py", "docs/operations.md": "tests/test_operations_doc.py"}
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -43,7 +46,7 @@ class Block(NamedTuple):
 def blocks(page: str, text: str) -> Iterator[Block]:
     for found in FENCE.finditer(text):
         language, *marks = found[1].split() or [""]
-        if language != "text" and "illustrative" not in marks:
+        if language not in ("text", "mermaid") and "illustrative" not in marks:
             yield Block(page, text.count("\n", 0, found.start()) + 1, language, found[2])
 
 
@@ -77,6 +80,7 @@ def run(command: list[str], *, cwd: Path = ROOT) -> str:
 
 
 def test_every_block_is_run_or_marked() -> None:
+    assert all(Path(page).name in (ROOT / test).read_text() for page, test in FOLLOWED.items())
     assert {block.language for block in BLOCKS} <= {"sh", "python", "js", "yaml"}
     assert len(BLOCKS) > 10
 
@@ -121,7 +125,7 @@ def lines(code: str) -> list[str]:
 
 def of_curl() -> Iterator[Any]:
     """Blocks of shell; those of curl's guide with what the compatibility page may say of it, by their own words."""
-    for block in of("sh"):
+    for block in (each for each in of("sh") if each.page not in FOLLOWED):
         asked = [line for line in lines(block.code) if line.startswith("curl -sf") and "dry-run" not in line]
         marks = [
             pytest.mark.compatible(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.prometheus import tool
+from tests.transcript import matches, steps
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -33,6 +34,7 @@ def test_the_demo_shows_the_savings_query_with_its_answer() -> None:
     assert float(saved[1] + saved[2]) == pytest.approx(sum(each), abs=1e-9), "as the ledger has it"
     headline = re.search(r"> all:gateway_headline_saving_usd_per_hour:rate5m\n +(-?)\$([\d.]+) an hour", told)
     assert headline, told
+    assert matches(steps((ROOT / "docs/quickstart.md").read_text())[0].shows, told), "as the quick start shows it"
     # At most what the two saved, twelve times an hour; at least the machine's hours unused.
     assert -0.05 <= float(headline[1] + headline[2]) <= 12 * 2 * sum(each)
 

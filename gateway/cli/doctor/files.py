@@ -12,7 +12,7 @@ from operator import or_
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.cli.doctor.findings import Finding, failure, ok, warning
+from gateway.cli.doctor.findings import Finding, count, failure, ok, warning
 
 FILES = "files"
 _BESIDE = ("", "-wal", "-shm")  # what SQLite makes beside a database
@@ -53,7 +53,7 @@ def look(wanted: Mapping[Path, Rule]) -> list[Finding]:
         looked += len(modes)
         if (wrong := judge(path, reduce(or_, modes, 0), rule)) is not None:
             found.append(wrong)
-    return found or [ok(FILES, f"{looked} files", "nobody else can read or change what is not theirs")]
+    return found or [ok(FILES, count(looked, "file"), "nobody else can read or change what is not theirs")]
 
 
 def _mode(path: Path) -> int:

@@ -45,6 +45,10 @@ def counts(findings: Iterable[Finding]) -> dict[State, int]:
     return {state: states.count(state) for state in STATES}
 
 
+def count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def clean(finding: Finding, secrets: Sequence[str]) -> Finding:
     """Without secrets, and without what could steer a terminal: names of models and messages come from elsewhere."""
 
@@ -65,9 +69,8 @@ def worth_hiding(values: Iterable[str]) -> list[str]:
 def as_text(findings: Sequence[Finding]) -> str:
     rows = [(each.state.upper() if each.state == "failure" else each.state, *_cells(each)) for each in findings]
     of = counts(findings)
-    told = [f"{of['failure']} failures" if of["failure"] != 1 else "1 failure"]
-    told.append(f"{of['warning']} warnings" if of["warning"] != 1 else "1 warning")
-    return f"{table(('STATE', 'CHECK', 'SUBJECT', 'FOUND'), rows)}\n\n{', '.join(told)}, {of['ok']} ok."
+    told = f"{count(of['failure'], 'failure')}, {count(of['warning'], 'warning')}, {of['ok']} ok"
+    return f"{table(('STATE', 'CHECK', 'SUBJECT', 'FOUND'), rows)}\n\n{told}."
 
 
 def _cells(finding: Finding) -> tuple[str, str, str]:

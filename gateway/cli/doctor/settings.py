@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gateway.cli.doctor.findings import Finding, failure, ok, warning
+from gateway.cli.doctor.findings import Finding, count, failure, ok, warning
 from gateway.config.problems import Warned
 from gateway.config.types import Config
 from gateway.core.routing import Route
@@ -42,9 +42,9 @@ def of_configuration(config: Config) -> Iterator[Finding]:
         yield failure(CONFIGURATION, config.path.name, f"all {len(models)} models sleep, so nobody is answered",
                       "wake one: set its provider's key or base_url (see credentials), or add a model")  # fmt: skip
     else:
-        routes = len(config.rules.routes)
-        yield ok(CONFIGURATION, config.path.name, f"{routes} routes, {len(awake)} of {len(models)} models awake, "
-                 f"configuration {config.hash}")  # fmt: skip
+        routes, known = count(len(config.rules.routes), "route"), count(len(models), "model")
+        found = f"{routes}, {len(awake)} of {known} awake, configuration {config.hash}"
+        yield ok(CONFIGURATION, config.path.name, found)
     asleep = [] if not awake else [route.name for route in config.rules.routes if not _answers(config, route)]
     for name in asleep:
         yield warning(CONFIGURATION, f"route {name}", "all its models sleep, so its requests are refused",
@@ -163,4 +163,8 @@ def of_prices(config: Config) -> Iterator[Finding]:
     awake = [model for model in config.rules.models.values() if not model.disabled]
     if awake:
         book = f"; the book is {config.price_book}" if config.price_book else ""
-        yield ok(PRICES, config.path.name, f"{len(awake) - unpriced} of {len(awake)} awake models have a price{book}")
+        yield ok(
+            PRICES,
+            config.path.name,
+            f"{len(awake) - unpriced} of {count(len(awake), 'awake model')} with a price{book}",
+        )

@@ -81,12 +81,12 @@ def _directory(purpose: str, path: Path) -> Finding | None:
 def free(directory: Path, room: int) -> Finding:
     """`room`: bytes."""
     shown = f"{room / 1024**3:.1f} GiB" if room >= 1024**3 else f"{room / 1024**2:.0f} MiB"
-    found = f"{shown} free"
+    found = f"{shown} free in {directory}"
     fix = f"make room on the disk of {directory}: without it requests wait, then get 503 (stores.on_full)"
     if room >= LITTLE_FREE:
-        return ok(DISK, str(directory), found, {"free_bytes": float(room)})
+        return ok(DISK, "free space", found, {"free_bytes": float(room)})
     make = failure if room < LEAST_FREE else warning
-    return make(DISK, str(directory), found, fix)._replace(measured={"free_bytes": float(room)})
+    return make(DISK, "free space", found, fix)._replace(measured={"free_bytes": float(room)})
 
 
 def _file(purpose: str, path: Path, seconds: float) -> Iterator[Finding]:

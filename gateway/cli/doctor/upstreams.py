@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
-from gateway.cli.doctor.findings import Finding, failure, ok, skipped, warning
+from gateway.cli.doctor.findings import Finding, count, failure, ok, skipped, warning
 from gateway.config.endpoints import place
 from gateway.config.problems import nearest
 from gateway.config.types import Config, ProviderConfig
@@ -139,7 +139,7 @@ def judge(provider: ProviderConfig, answer: Answer, models: Sequence[Model]) -> 
     latency = {"latency_seconds": answer.seconds}
     found = f"answers in {_ms(answer.seconds)}"
     if answer.models is not None:
-        yield ok(UPSTREAM, name, f"{found}, lists {len(answer.models)} models", latency)
+        yield ok(UPSTREAM, name, f"{found}, lists {count(len(answer.models), 'model')}", latency)
         yield from not_served(provider, answer, models)
     elif answer.status == 200:
         yield warning(UPSTREAM, name, f"{found}, but with something that is no list of models",

@@ -24,7 +24,7 @@ serve` and reads the answer as that client does. There is no cell without a test
 - At `/v1/messages` and `/v1/responses` a system was asked for a chat, whose answer was [translated](translation.md);
   where it was asked by an API of its own of that name, its row says so.
 - The client *{HTTP}* is a plain HTTP client without an SDK; *{HTTP} as X* sends what X's source sends: X was not run.
-  The others are the real programs and packages, these in the locked environments of their suites (`tests/clients`).
+  The others are the real programs and packages, these in locked environments (most of a suite in `tests/clients`).
   [Guides](clients/README.md) show how to use them.
 
 Systems of one dialect differ in small things, which are told and mended ([providers](providers.md)). A system that is

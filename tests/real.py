@@ -6,8 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import httpx
-
+from tests.answers import read
 from tests.servers import Gateway
 
 HELLO = [{"role": "user", "content": "Say hello."}]
@@ -60,12 +59,6 @@ def calls_a_tool(gateway: Gateway, model: str, endpoint: str, *, stream: bool) -
     name, arguments = _call(events) if endpoint == "/chat/completions" else _use(events)
     assert name == "weather"
     assert set(json.loads(arguments)) == {"city"}
-
-
-def read(answer: httpx.Response) -> list[dict[str, Any]]:
-    """The events of a stream but for `[DONE]`."""
-    data = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: ")]
-    return [json.loads(each) for each in data if each != "[DONE]"]
 
 
 def _text(endpoint: str, event: Mapping[str, Any]) -> str:

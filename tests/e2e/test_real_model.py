@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.real import HELLO, TALK, calls_a_tool, read, talks
+from tests.answers import read
+from tests.real import HELLO, TALK, calls_a_tool, talks
 from tests.servers import Gateway, until
 from tests.tool_model import tool_model
 

@@ -12,9 +12,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from tests import replies
+from tests.answers import read, told
 from tests.litellm import apis
 from tests.litellm.conftest import KEY
 from tests.servers import Gateway, until
@@ -174,6 +176,55 @@ def test_azure(gateway: Gateway, upstream: Upstream, speak: Any, stream: bool) -
     sent = upstream.calls[-1]
     assert sent.path == "/azure/openai/deployments/my-deployment/chat/completions?api-version=2024-10-21"
     assert sent.header("api-key") == KEY
+
+
+PATHS: dict[str, dict[str, Any]] = {
+    "/messages": {"messages": [{"role": "user", "content": "Hi."}], "max_tokens": 100},
+    "/responses": {"input": "Hi."},
+}
+SPOKEN: dict[str, tuple[str, Reply, float]] = {  # by system: the model, its answer, what that costs
+    "anthropic-litellm": ("claude", apis.anthropic(TEXT), (20 * 3 + 50 * 0.3 + 30 * 3.75 + 12 * 15) / 1e6),
+    "gemini-litellm": ("flash", apis.gemini({"text": "Hello."}), (60 * 0.3 + 40 * 0.03 + 33 * 2.5) / 1e6),
+    "vertex-litellm": ("pro", apis.vertex({"text": "Hello."}), (60 * 1.25 + 40 * 0.125 + 33 * 10) / 1e6),
+    "bedrock-litellm": ("nova", apis.bedrock("Hello."), (15 * 0.25 + 7 * 1.25) / 1e6),
+}
+
+
+@pytest.mark.compatible(endpoint="{endpoint}", system="{system}")
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("endpoint", PATHS)
+@pytest.mark.parametrize("system", SPOKEN)
+def test_translated_twice(gateway: Gateway, speak: Any, system: str, endpoint: str, stream: bool) -> None:
+    """To a chat by us, and from there to the provider's API by litellm."""
+    model, reply, cost = SPOKEN[system]
+    speak(reply)
+    answer = gateway.post(f"/v1{endpoint}", json={"model": model, "stream": stream, **PATHS[endpoint]})
+    assert answer.status_code == 200, answer.text
+    text, calls, usage = told(endpoint, read(answer) if stream else [answer.json()])
+    assert text.startswith("Hello")
+    assert calls == []
+    assert usage["cost"] == pytest.approx(cost)
+
+
+@pytest.mark.compatible(endpoint="/chat/completions", client="openai 2 (Python)", system="{system}")
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("system", SPOKEN)
+def test_an_sdk(gateway: Gateway, speak: Any, system: str, stream: bool) -> None:
+    """The one that litellm itself brings."""
+    assert openai.__version__.startswith("2.")
+    model, reply, _ = SPOKEN[system]
+    speak(reply)
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="unused", max_retries=0) as client:
+        asked: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": "Hi."}]}
+        if stream:
+            chunks = list(client.chat.completions.create(**asked, stream=True, **ASK))
+            text = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
+            usage = chunks[-1].usage
+        else:
+            answer = client.chat.completions.create(**asked)
+            text, usage = answer.choices[0].message.content, answer.usage
+    assert text.startswith("Hello")
+    assert usage.completion_tokens > 0
 
 
 ERRORS: list[tuple[Reply, str]] = [  # what the provider says -> the fallback kind; empty: relayed

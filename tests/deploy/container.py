@@ -75,8 +75,8 @@ class Container:
         self._process: subprocess.Popen[str] | None = None
         self.pid = 0  # of the program, seen from outside
         self._pool = ThreadPoolExecutor(1)
-        self.api = httpx.Client(base_url="http://127.0.0.1:4000", trust_env=False, timeout=60)
-        self.ops = httpx.Client(base_url="http://127.0.0.1:9464", trust_env=False, timeout=10)
+        self.api = httpx.Client(base_url="http://127.0.0.1:4000", trust_env=False, timeout=120)
+        self.ops = httpx.Client(base_url="http://127.0.0.1:9464", trust_env=False, timeout=60)
 
     def __enter__(self) -> Self:
         described = self._directory / "spec.json"
@@ -123,7 +123,7 @@ class Container:
                 (root / name).symlink_to(Path("/", name).readlink())
             elif Path("/", name).is_dir():
                 mounts.append([f"/{name}", f"/{name}", "ro"])
-        really = {str(ROOT), sys.prefix, sys.base_prefix}  # where packages and the interpreter are
+        really = {f"{ROOT}/gateway", sys.prefix, sys.base_prefix}  # where packages and the interpreter are
         mounts += [[path, path, "ro"] for path in really if not path.startswith("/usr")]
         mounts += [[str(source), target, mode] for target, (source, mode) in spec.volumes.items()]
         return {
@@ -147,7 +147,7 @@ class Container:
 
     def inside(self, act: Callable[[], T]) -> T:
         """Does it in the container's network."""
-        return self._pool.submit(act).result(120)
+        return self._pool.submit(act).result(180)
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
         """As `docker exec` does: a command in the container, as its account, with its environment."""
@@ -157,7 +157,7 @@ class Container:
         environment = [f"{name}={value}" for name, value in self.spec.env.items()]
         return subprocess.run(
             [*enter, "/usr/bin/env", "-i", *environment, *command],
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
 
     @property
@@ -182,13 +182,20 @@ class Container:
             return False
 
     def wait_ready(self) -> None:
-        until("the container to be ready", self.ready, 60)
+        until("the container to be ready", self.ready, 120)
 
     def terminate(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
 
-    def wait(self, timeout: float = 60) -> int:
+    def end_now(self) -> int:
+        """A second SIGTERM, once the first is known to have come, is an end at once: the exit code."""
+        self.terminate()
+        until("the drain", lambda: "draining" in self.log or not self.alive(), 60)
+        self.terminate()
+        return self.wait()
+
+    def wait(self, timeout: float = 120) -> int:
         assert self._process is not None
         return self._process.wait(timeout)
 

@@ -95,7 +95,7 @@ def test_driven_and_drained(container: Container, data: Path) -> None:
         )
         return answer.status_code == 200 and answer.json()["usage"]["cost"] > 0
 
-    until("the embedded model", answered, 60)
+    until("the embedded model", answered, 120)
     assert "gateway_requests_total" in container.inside(lambda: ops.get("/metrics")).text
 
     begun = container.inside(

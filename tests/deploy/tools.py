@@ -53,7 +53,7 @@ def run(
     keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     given = {**keep, **(env or {})}
     return subprocess.run(
-        command, cwd=cwd, env=given, input=stdin, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=cwd, env=given, input=stdin, capture_output=True, text=True, timeout=600, check=False
     )
 
 

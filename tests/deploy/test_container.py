@@ -101,7 +101,7 @@ def test_driven_and_drained(container: Container, data: Path) -> None:
     begun = container.inside(
         lambda: api.send(
             api.build_request(
-                "POST", "/v1/chat/completions", headers=AUTHORIZED, json=BODY | {"stream": True, "max_tokens": 40}
+                "POST", "/v1/chat/completions", headers=AUTHORIZED, json=BODY | {"stream": True, "max_tokens": 24}
             ),
             stream=True,
         )

@@ -83,7 +83,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Sent:
     for name in [*filter(None, listed), *PLANTED]:
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         if name not in PLANTED:
-            shutil.copy(ROOT / name, checkout / name)
+            shutil.copy(ROOT / name, checkout / name, follow_symlinks=False)
     for name in PLANTED:
         (checkout / name).write_text("a secret")
     (checkout / "compose.yaml").write_text(COMPOSE)

@@ -99,6 +99,7 @@ def test_kubernetes_takes_it_strictly(tmp_path: Path) -> None:
     assert validated.returncode == 0, validated.stdout + validated.stderr
 
 
+@pytest.mark.full
 def test_the_oldest_kubernetes_that_the_chart_names_does_too(tmp_path: Path) -> None:
     oldest = yaml.safe_load((CHART / "Chart.yaml").read_text())["kubeVersion"].strip(">=").removesuffix("-0")
     validated = strictly(oldest, tmp_path, sorted(set(FILES) - {"everything"}))

@@ -170,6 +170,8 @@ def test_the_image_that_this_makes_answers(root: Path, tmp_path: Path) -> None:
             return answer.status_code == 200
 
         until("the model", answered, 120)
+        seen = running.execute("gateway", "doctor", "--json")
+        assert seen.returncode == 0, seen.stdout + seen.stderr
         assert running.end_now() == 0
 
 

@@ -44,7 +44,8 @@ def parser_of(chosen: Collection[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=command.help, description=f"{command.help.capitalize()}.")
+        sentence = f"{command.help[:1].upper()}{command.help[1:]}."
+        subparser = subparsers.add_parser(name, help=command.help, description=sentence)
         subparser.add_argument(
             "--config", default="routes.yaml", metavar="FILE", help="the configuration (default: %(default)s)"
         )

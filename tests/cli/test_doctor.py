@@ -13,9 +13,10 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+import termios
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -427,6 +428,30 @@ def test_what_others_wrote_is_cleaned(place: Place) -> None:
     assert seen.wrong == [("models", "qwen", "failure")]
     assert "\x1b" not in json.dumps(seen.only)
     assert len(seen.only["found"]) < 400
+
+
+def test_slow_looks_show_that_they_go_on(place: Place) -> None:
+    """On a terminal, from a second on, and on stderr: what is printed can still be read by programs."""
+    place.upstream.default = lambda _: [STALL]
+    main_end, terminal = os.openpty()
+    termios.tcsetwinsize(terminal, (40, 120))
+    command = [str(BIN), "doctor", "--config", str(place.routes), *place.addresses, "--json", "--timeout", "2s"]
+    with closing_fds(main_end, terminal):
+        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, timeout=60, check=False)
+        shown = os.read(main_end, 65536)
+    assert b"looking:" in shown
+    assert b"upstream vllm" in shown
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout)["counts"]["failure"] == 1
+
+
+@contextmanager
+def closing_fds(*descriptors: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for each in descriptors:
+            os.close(each)
 
 
 def test_usage() -> None:

@@ -34,6 +34,7 @@ from gateway.server.listener import split_address
 from gateway.telemetry.trace import read_tracing
 
 GRACE = 5.0  # seconds beyond its own limit before a look is given up
+SLOW = 1.0  # seconds from which on a terminal shows what is waited for
 AT_ONCE = 16  # looks at upstreams
 ORDER = ("configuration", "credentials", "prices", "upstream", "models", "clock", "store", "disk", "files", "listeners",
          "running", "version")  # fmt: skip
@@ -162,15 +163,28 @@ def _threaded(work: Callable[[], list[Finding]]) -> Callable[[], Awaitable[list[
 async def _all(looks: Sequence[Look]) -> list[Finding]:
     from tqdm import tqdm  # noqa: PLC0415 - for long work only
 
-    found: list[Finding] = []
-    with tqdm(total=len(looks), desc="looking", unit=" looks", file=sys.stderr, disable=None, delay=1) as bar:
-        for done in asyncio.as_completed([_one(look) for look in looks]):
-            found += await done
-            bar.update()
-    return found
+    waits = {look.name: None for look in looks}
+
+    def done(look: Look) -> None:
+        del waits[look.name]
+        bar.update()
+
+    async def show() -> None:
+        await asyncio.sleep(SLOW)
+        while True:
+            bar.set_postfix_str(", ".join(waits))
+            await asyncio.sleep(0.5)
+
+    with tqdm(total=len(looks), desc="looking", unit=" looks", file=sys.stderr, disable=None, delay=SLOW) as bar:
+        shown = asyncio.create_task(show())
+        try:
+            found = await asyncio.gather(*(_one(look, done) for look in looks))
+        finally:
+            shown.cancel()
+    return [each for of in found for each in of]
 
 
-async def _one(look: Look) -> list[Finding]:
+async def _one(look: Look, done: Callable[[Look], None]) -> list[Finding]:
     try:
         async with asyncio.timeout(look.seconds + GRACE):
             return await look.run()
@@ -178,6 +192,8 @@ async def _one(look: Look) -> list[Finding]:
         check, _, subject = look.name.partition(" ")
         return [failure(check, subject, f"no result within {look.seconds + GRACE:g} s",
                         "what it looks at hangs: a disk, a network file system, a name server")]  # fmt: skip
+    finally:
+        done(look)
 
 
 def _secrets(config: Config | None, raw: Any) -> Iterator[str]:  # noqa: ANN401 - parsed YAML

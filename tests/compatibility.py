@@ -83,7 +83,7 @@ SYSTEMS: Mapping[str, System] = {
         sources=("https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html",),
     ),
     "vertex-litellm": System(
-        *("Vertex AI through litellm", DOCUMENTED, ("gemini-2.5-pro",)),
+        *("Vertex AI through litellm", DOCUMENTED, ("gemini-2.5-pro", "claude-sonnet-4-5", "gemini-embedding-001")),
         sources=("https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/inference",),
     ),
     "azure-litellm": System("Azure OpenAI through litellm", DOCUMENTED, ("my-deployment",), (_AZURE,)),

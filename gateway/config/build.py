@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from gateway.config import schema, spending
 from gateway.config.endpoints import asleep, read_endpoints, sleeping
+from gateway.config.litellm_names import lacking
 from gateway.config.models import Models, default_apis, first, timeouts
 from gateway.config.patterns import compile_pattern
 from gateway.config.problems import Problems
@@ -46,6 +48,7 @@ def build(file: schema.RoutesFile, source: Source, problems: Problems) -> Config
         limits=spending.limits(file.limits or ()),
     )
     warnings += sleeping(file, providers, endpoints)
+    warnings += _lacking(providers.values())
     warnings += models.warnings(rules)
     warnings += _unreachable(routes)
     keys = spending.keys(file.keys or [], warnings)
@@ -68,6 +71,13 @@ def build(file: schema.RoutesFile, source: Source, problems: Problems) -> Config
         webhooks=webhooks,
         teams=frozenset(key.team for key in file.keys or () if key.team),
     )
+
+
+def _lacking(providers: Iterable[ProviderConfig]) -> Iterator[str]:
+    """Warnings about packages that a provider needs."""
+    for provider in providers:
+        if why := lacking(str(provider.options.get("litellm_provider", ""))):
+            yield f"provider {provider.name} cannot answer: {why}"
 
 
 def _absolute(dsn: str, folder: Path) -> str:

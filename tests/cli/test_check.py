@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import sysconfig
 import time
 from pathlib import Path
 
 import pytest
 
+import gateway
 from gateway.cli import main
 from gateway.config import load
 from gateway.operations import change_budget
@@ -224,3 +228,28 @@ def test_a_budget_that_starts_anew_is_a_warning(
     said = [line for line in capsys.readouterr().out.splitlines() if "starts anew" in line]
     assert [line.split()[2] for line in said] == warned
     assert all("5 USD of" in line for line in said)
+
+
+VERTEX = """version: 1
+providers: {vertex: {dialect: litellm, litellm_provider: vertex_ai, options: {vertex_project: p}}}
+models: {pro: {provider: vertex, model: gemini-2.5-pro}}
+"""
+
+
+def test_vertex_without_googles_package_says_what_mends_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An environment with all our packages but google-auth: links to what is installed here."""
+    (tmp_path / "routes.yaml").write_text(VERTEX)
+    assert main(["check", "--strict", "--config", str(tmp_path / "routes.yaml")]) == 0, "here it is installed"
+    capsys.readouterr()
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for each in Path(sysconfig.get_path("purelib")).iterdir():
+        if not each.name.startswith("google_auth"):
+            (packages / each.name).symlink_to(each)
+    places = [str(packages), str(Path(gateway.__file__).parents[1])]
+    code = f"import sys; sys.path[:0] = {places}; from gateway.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-I", "-S", "-c", code, "check", "--strict", "--config", str(tmp_path / "routes.yaml")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 1, ended.stderr
+    assert "provider vertex cannot answer" in ended.stdout + ended.stderr
+    assert "pip install 'open-model-gateway[vertex]'" in ended.stdout + ended.stderr

@@ -124,18 +124,6 @@ def gemini(*parts: Mapping[str, Any], finish: str = "STOP") -> Reply:
     return reply
 
 
-def vertex(*parts: Mapping[str, Any]) -> Reply:
-    """Gemini's answers, for a token that is given for an assertion as RFC 7523 has it."""
-
-    def reply(received: Received) -> Iterable[Step]:
-        if received.path == "/token":
-            given = {"access_token": "ya29.a-token", "expires_in": 3600, "token_type": "Bearer"}
-            return [http(200, json.dumps(given).encode())]
-        return gemini(*parts)(received)
-
-    return reply
-
-
 def gemini_error(status: int, word: str, message: str) -> Reply:
     body = {"error": {"code": status, "message": message, "status": word}}
     return lambda _: iter([http(status, json.dumps(body).encode())])

@@ -28,7 +28,7 @@ serve` and reads the answer as that client does. There is no cell without a test
   [Guides](clients/README.md) show how to use them.
 
 Systems of one dialect differ in small things, which are told and mended ([providers](providers.md)). A system that is
-not here but has OpenAI's API gets the client's bytes as they came.
+not here but has OpenAI's API gets the client's bytes as they came. `/v1/models` has no row: no system is asked for it.
 """
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,26 @@ def test_only_what_is_run_is_found(tmp_path: Path) -> None:
     one = {Fact(CHAT, "one", system, "whole") for system in ("vllm", "sglang", "deepseek")}
     both = {Fact("/messages", "HTTP", "ollama", how) for how in ("whole", "streamed")}
     assert set(collect(tmp_path)) == one | both | {Fact(CHAT, "HTTP", "vllm", "tools", full=True)}
+
+
+SKIPS = """
+import pytest
+
+@pytest.mark.compatible()
+def test_marked(): pytest.skip("no such environment")
+
+def test_other(): pytest.skip("no such environment")
+"""
+
+
+@pytest.mark.parametrize(("ci", "said"), [("", "2 skipped"), ("true", "1 failed, 1 skipped")])
+def test_what_a_marked_test_skips_fails_in_ci(tmp_path: Path, ci: str, said: str) -> None:
+    (tmp_path / "test_planted.py").write_text(SKIPS)
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", str(tmp_path)]
+    command += ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)]
+    env = {**os.environ, "CI": ci}
+    ended = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert said in ended.stdout
 
 
 def test_a_cell_that_only_a_full_run_shows_is_marked() -> None:

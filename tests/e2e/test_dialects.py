@@ -1,6 +1,6 @@
 """Exchanges as each server documents them (`tests/data/dialects`), replayed through a real gateway, whole and streamed.
 
-Each folder's `about.json` says where the exchange stands and on what day it was read. None was recorded from the
+Each folder's `about.json` says where the exchange stands and on what day it was noted. None was recorded from the
 service itself: `verified` is `documentation`.
 """
 

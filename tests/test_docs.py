@@ -73,7 +73,7 @@ def here(code: str, gateway: Gateway) -> str:
 
 def run(command: list[str], *, cwd: Path = ROOT) -> str:
     env = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "GATEWAY_ADMIN_TOKEN": ADMIN_TOKEN}
-    env["GATEWAY_KEY"] = "unused"
+    env["GATEWAY_KEY"] = "unused-but-long-enough"
     ended = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, f"{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}"
     return ended.stdout

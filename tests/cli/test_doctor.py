@@ -505,9 +505,9 @@ def test_modes() -> None:
         return told.state if told else "ok"
 
     table: Mapping[tuple[int, files.Rule], str] = {
-        (0o600, files.LEDGER): "ok",
-        (0o660, files.LEDGER): "ok",  # a group is shared with on purpose
-        (0o644, files.LEDGER): "failure",
+        (0o600, files.STORE): "ok",
+        (0o660, files.STORE): "ok",  # a group is shared with on purpose
+        (0o644, files.STORE): "failure",
         (0o644, files.ROUTES): "ok",
         (0o666, files.ROUTES): "failure",
         (0o644, files.ROUTES_WITH_SECRETS): "failure",

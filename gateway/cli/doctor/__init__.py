@@ -2,7 +2,7 @@
 
 A **look** is one question about one thing: a provider, a store, the files' modes. All looks run at the same time, each
 for `--timeout` at most, and give **findings** (`findings.py`). What a finding comes to is decided by pure functions of
-what was seen; each file has its own. Nothing is changed, and no tokens are spent.
+what was seen; each file has its own. No setting, row or key is changed, and no tokens are spent.
 
 A failure means that the gateway does not start, that requests fail or are refused, or that somebody can take or change
 what is not theirs; it makes the exit code 1. A warning is what works and should be known: what sleeps, what is open on
@@ -105,8 +105,8 @@ def _looks(args: argparse.Namespace, config: Config | None, raw: Any) -> Iterato
 
 
 def _exposure(args: argparse.Namespace, config: Config | None) -> list[Finding]:
-    keys = config is not None and (config.keys_declared or stores.keys_made(config.counters))
-    guard = listeners.Guard(keys or config is None, args.allow_anonymous, os.environ.get(TOKEN, ""))
+    keys = None if config is None else config.keys_declared or stores.keys_made(config.counters)
+    guard = listeners.Guard(keys, args.allow_anonymous, os.environ.get(TOKEN, ""))
     ports = [split_address(address)[1] for address in (args.listen, args.ops_listen)]
     public, operations = (listeners.standing(port) for port in ports)
     found = listeners.judge(args.listen, args.ops_listen, (public, operations), guard)

@@ -25,7 +25,7 @@ class Rule(NamedTuple):
     beside: Sequence[str] = ("",)  # ends of the names of the files that it is
 
 
-LEDGER = Rule("the ledger", secret=True, beside=_BESIDE)
+STORE = Rule("a store (ledger, cache)", secret=True, beside=_BESIDE)
 ROUTES = Rule("the configuration", secret=False)
 ROUTES_WITH_SECRETS = Rule("the configuration, with secrets in it,", secret=True)
 KEY_FILE = Rule("a secret", secret=True, grave=False)  # container platforms mount them 0444
@@ -67,5 +67,5 @@ def _mode(path: Path) -> int:
 def wanted(routes: Path, *, literal: bool, stores: Sequence[str], secrets: Sequence[str]) -> dict[Path, Rule]:
     """`literal`: whether secrets stand in routes.yaml itself; `stores`: DSNs; `secrets`: as `${file:...}` has them."""
     of = {routes: ROUTES_WITH_SECRETS if literal else ROUTES}
-    of |= {Path(dsn.removeprefix("sqlite:///")): LEDGER for dsn in stores if dsn.startswith("sqlite:///")}
+    of |= {Path(dsn.removeprefix("sqlite:///")): STORE for dsn in stores if dsn.startswith("sqlite:///")}
     return of | {routes.absolute().parent / name: KEY_FILE for name in secrets}

@@ -69,7 +69,9 @@ def worth_hiding(values: Iterable[str]) -> list[str]:
 def as_text(findings: Sequence[Finding]) -> str:
     rows = [(each.state.upper() if each.state == "failure" else each.state, *_cells(each)) for each in findings]
     of = counts(findings)
-    told = f"{count(of['failure'], 'failure')}, {count(of['warning'], 'warning')}, {of['ok']} ok"
+    told = (
+        f"{count(of['failure'], 'failure')}, {count(of['warning'], 'warning')}, {of['ok']} ok, {of['skipped']} skipped"
+    )
     return f"{table(('STATE', 'CHECK', 'SUBJECT', 'FOUND'), rows)}\n\n{told}."
 
 

@@ -1,4 +1,6 @@
-"""The stores' files: whether they open, are sound, have the schema of this release, and have room. Nothing is changed.
+"""The stores' files: whether they open, are sound, have the schema of this release, and have room.
+
+They are opened to be read only. SQLite itself makes -wal and -shm beside one that it reads, with its mode and owner.
 
 A store that is not there yet is made at the first start, so what counts then is its directory.
 """
@@ -56,7 +58,7 @@ def _sqlite(purpose: str, dsn: str, seconds: float) -> Iterator[Finding]:
         yield ok(STORE, purpose, f"{path.name} is not there yet: `gateway serve` makes it")
     elif not os.access(path, os.R_OK | os.W_OK):
         yield failure(STORE, purpose, f"{path} cannot be written by {_user()}",
-                      f"serve as the user that owns it, or: chown {_user()} {path}*")  # fmt: skip
+                      f"serve as the user that owns it, or: chown {os.geteuid()} {path}*")  # fmt: skip
     else:
         yield from _file(purpose, path, seconds)
 

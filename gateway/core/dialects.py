@@ -1,4 +1,4 @@
-"""What servers of OpenAI's API do differently: a row each, every fact with its source and the day it was noted.
+"""What servers of OpenAI's API do differently: a row each, every fact with its source and a day.
 
 A call goes upstream as it came unless a rule of its target's dialect applies. A rule **drops** a hint that the server
 refuses or ignores (`x-gateway-dropped` names it), or **maps** a member to the server's own word for it. What would
@@ -20,9 +20,10 @@ from urllib.parse import urlsplit
 from gateway.core.call import Call, Endpoint
 from gateway.core.rules import Model
 
-# When the facts below were written down. Most are from what is known of the pages named, not read anew that day:
-# `from documentation, not verified live` is all that may be said of them.
+# When the facts below were written down, from what is known of the pages named: `from documentation, not verified live`
+# is all that may be said of them. `read` is the day on which a fact's source was read for it; most have none.
 NOTED = "2026-11-25"
+READ = "2026-11-26"
 
 
 class Drop(NamedTuple):
@@ -37,6 +38,7 @@ class Drop(NamedTuple):
     keep: tuple[object, ...] = ()  # values with which a member may stay
     thinking: bool = False  # only where the call switches thinking on
     noted: str = NOTED
+    read: str = ""
 
 
 class Rename(NamedTuple):
@@ -48,6 +50,7 @@ class Rename(NamedTuple):
     models: tuple[str, ...] = ("*",)
     but: tuple[str, ...] = ()
     noted: str = NOTED
+    read: str = ""
 
 
 class Thinking(NamedTuple):
@@ -56,8 +59,18 @@ class Thinking(NamedTuple):
     member: str  # its own: thinking | enable_thinking | chat_template_kwargs | reasoning_effort | reasoning
     source: str
     also: tuple[str, ...] = ()  # further switches that it knows
+    efforts: tuple[str, ...] = ()  # words that `reasoning_effort` may be, beside another switch; empty: any
     off: str = ""  # of reasoning_effort: the word for no thinking; empty: it cannot be switched off
     noted: str = NOTED
+    read: str = ""
+
+    def knows(self, member: str, value: object) -> bool:
+        """Whether a switch is one of this server's, and may stay as it is."""
+        if member == "reasoning" and member != self.member:  # OpenAI's, of its responses: the effort alone
+            return member in self.also and isinstance(value, dict) and "effort" in value
+        if member == "reasoning_effort" and self.efforts:
+            return value in self.efforts
+        return member == self.member or member in self.also
 
 
 class Dialect(NamedTuple):
@@ -86,6 +99,7 @@ _OPENAI_RULES: tuple[Drop | Rename, ...] = (
     Drop(_OTHERS_HINTS, "platform.openai.com/docs/api-reference/chat/create: unknown members are refused"),
 )  # fmt: skip
 _OPENAI_THINKING = Thinking("reasoning_effort", _REASONING_GUIDE)
+_DEEPSEEK_SAMPLING = ("temperature", "presence_penalty", "frequency_penalty")
 _TEMPLATE = "chat_template_kwargs"
 
 DIALECTS: tuple[Dialect, ...] = (
@@ -95,19 +109,29 @@ DIALECTS: tuple[Dialect, ...] = (
             ("openai.azure.com", "cognitiveservices.azure.com"), _OPENAI_RULES, _OPENAI_THINKING),
     Dialect("deepseek", "DeepSeek", "api-docs.deepseek.com/api/create-chat-completion", ("api.deepseek.com",),
             (Rename("max_completion_tokens", "max_tokens", "api-docs.deepseek.com/api/create-chat-completion"),
-             Drop(_SAMPLING, "api-docs.deepseek.com/guides/reasoning_model: without effect",
+             Drop(_DEEPSEEK_SAMPLING, "api-docs.deepseek.com/guides/thinking_mode: not supported, without effect",
+                  models=("deepseek-reasoner",), read=READ),
+             Drop(_DEEPSEEK_SAMPLING, "api-docs.deepseek.com/guides/thinking_mode: not supported, without effect",
+                  but=("deepseek-reasoner",), thinking=True, read=READ),
+             Drop(("top_p",), "api-docs.deepseek.com/guides/reasoning_model: without effect",
                   models=("deepseek-reasoner",))),
-            Thinking("thinking", "api-docs.deepseek.com/guides/thinking_mode"),
+            # `none` is a word of its responses alone; all others are mapped to three.
+            Thinking("thinking", "api-docs.deepseek.com/guides/thinking_mode", also=("reasoning_effort",),
+                     efforts=("minimal", "low", "medium", "high", "xhigh", "max", "ultra"), read=READ),
             no_developer="api-docs.deepseek.com/api/create-chat-completion: system, user, assistant, tool"),
     Dialect("dashscope", "Qwen (DashScope)", "help.aliyun.com/zh/model-studio/use-qwen-by-calling-api",
             ("dashscope.aliyuncs.com", "dashscope-intl.aliyuncs.com", "dashscope-us.aliyuncs.com"),
             (Rename("max_completion_tokens", "max_tokens", "help.aliyun.com/zh/model-studio/use-qwen-by-calling-api"),),
-            Thinking("enable_thinking", "help.aliyun.com/zh/model-studio/deep-thinking", also=("reasoning_effort",)),
+            Thinking("enable_thinking", "alibabacloud.com/help/en/model-studio/deep-thinking",
+                     also=("reasoning_effort",), read=READ),
             no_developer="help.aliyun.com/zh/model-studio/use-qwen-by-calling-api: system, user, assistant, tool"),
     Dialect("moonshot", "Kimi (Moonshot)", "platform.moonshot.ai/docs/api/chat", ("api.moonshot.ai", "api.moonshot.cn"),
-            (Drop(("temperature",), "Bike4Mind/bike4mind#1089: `only 1 is allowed for this model`",
-                  models=("kimi-k2.5*", "kimi-k2.6*", "kimi-k3*"), keep=(1,)),),
-            Thinking("thinking", "platform.moonshot.ai/docs/guide/kimi-k2-5-quickstart", also=("reasoning_effort",)),
+            # Each is fixed, and the temperature differs with thinking: what equals it may as well be left out.
+            (Drop(_SAMPLING, "platform.kimi.ai/docs/api/models-overview: cannot be modified",
+                  models=("kimi-k2.5*", "kimi-k2.6*"), read=READ),
+             Drop(("temperature",), "Bike4Mind/bike4mind#1089: `only 1 is allowed for this model`",
+                  models=("kimi-k3*",), keep=(1,))),
+            Thinking("thinking", "platform.kimi.ai/docs/api/models-overview", also=("reasoning_effort",), read=READ),
             no_developer="platform.moonshot.ai/docs/api/chat: system, user, assistant"),
     Dialect("ark", "Doubao (Volcengine Ark)", "volcengine.com/docs/82379/1494384", ("volces.com", "bytepluses.com"), (),
             Thinking("thinking", "volcengine.com/docs/82379/1449737", also=("reasoning_effort",)),
@@ -116,24 +140,28 @@ DIALECTS: tuple[Dialect, ...] = (
             ("generativelanguage.googleapis.com",), (),
             Thinking("reasoning_effort", "ai.google.dev/gemini-api/docs/openai, `Thinking`", off="none")),
     Dialect("openrouter", "OpenRouter", "openrouter.ai/docs/api-reference/overview", ("openrouter.ai",), (),
-            Thinking("reasoning", "openrouter.ai/docs/guides/best-practices/reasoning-tokens",
-                     also=("reasoning_effort",))),
+            Thinking("reasoning", "openrouter.ai/docs/use-cases/reasoning-tokens",
+                     also=("reasoning_effort",), read=READ)),
     Dialect("huggingface", "Hugging Face Inference Providers",
             "huggingface.co/docs/inference-providers/tasks/chat-completion", ("router.huggingface.co",)),
     Dialect("vllm", "vLLM", "docs.vllm.ai/en/latest/serving/openai_compatible_server.html", (), (),
-            Thinking(_TEMPLATE, "docs.vllm.ai/en/latest/features/reasoning_outputs.html", also=("reasoning_effort",)),
+            Thinking(_TEMPLATE, "docs.vllm.ai/en/stable/features/reasoning_outputs",
+                     also=("reasoning_effort",), read=READ),
             no_developer="Qwen/Qwen3-32B, chat_template: other roles than system, user, assistant, tool are left out",
             developer_models=("*gpt-oss*",)),
     Dialect("sglang", "SGLang", "docs.sglang.ai/basic_usage/openai_api_completions.html", (), (),
-            Thinking(_TEMPLATE, "docs.sglang.ai/basic_usage/openai_api_completions.html, `Model Thinking`",
-                     also=("reasoning_effort",)),
+            Thinking(_TEMPLATE, "github.com/sgl-project/sglang, docs/basic_usage/openai_api_completions.ipynb",
+                     also=("reasoning_effort",), read=READ),
             no_developer="Qwen/Qwen3-32B, chat_template: other roles than system, user, assistant, tool are left out",
             developer_models=("*gpt-oss*",)),
     Dialect("llamacpp", "llama.cpp", "github.com/ggml-org/llama.cpp, tools/server/README.md", (), (),
-            Thinking(_TEMPLATE, "github.com/ggml-org/llama.cpp, tools/server/README.md, `chat_template_kwargs`")),
+            Thinking(_TEMPLATE, "github.com/ggml-org/llama.cpp, tools/server/README.md, `chat_template_kwargs`",
+                     read=READ)),
     Dialect("ollama", "Ollama", "docs.ollama.com/api/openai-compatibility", (),
-            (Rename("max_completion_tokens", "max_tokens", "docs.ollama.com/api/openai-compatibility: is not listed"),),
-            Thinking("reasoning_effort", "docs.ollama.com/api/openai-compatibility", off="none")),
+            (Rename("max_completion_tokens", "max_tokens", "docs.ollama.com/api/openai-compatibility: is not listed",
+                    read=READ),),
+            Thinking("reasoning_effort", "docs.ollama.com/api/openai-compatibility", also=("reasoning",), off="none",
+                     read=READ)),
     Dialect("tgi", "Hugging Face TGI", "huggingface.co/docs/text-generation-inference/messages_api", (),
             (Rename("max_completion_tokens", "max_tokens", "huggingface.github.io/text-generation-inference"),)),
 )  # fmt: skip
@@ -223,7 +251,7 @@ class _Work:
         given = self.call.holds(_SWITCHES)
         if not given:
             return
-        foreign = sorted(given - {thinking.member, *thinking.also})
+        foreign = sorted(name for name in given if not thinking.knows(name, self.call.decoded(name)))
         if not foreign:
             return
         wanted = thinks(self.call)

@@ -151,7 +151,8 @@ class Health:
         entry = self._entries[model, replica]
         self._settle(entry)
         change = breaker.opened_by_hand if is_open else breaker.closed_by_hand
-        self._put((model, replica), entry, change(entry.state, self._clock()))
+        why = "" if is_open else "closed by hand"
+        self._put((model, replica), entry, change(entry.state, self._clock()), why)
 
     def due(self) -> list[Due]:
         """What to probe now. Each must end in one `probed`."""
@@ -191,7 +192,7 @@ class Health:
             entry.state = breaker.record(entry.state, Ended("ok"), entry.second, count=entry.good)
             entry.good = 0
 
-    def _put(self, key: Key, entry: Entry, state: Breaker) -> None:
+    def _put(self, key: Key, entry: Entry, state: Breaker, why: str = "") -> None:
         """Changes a breaker, tells of it, and keeps what depends on it."""
         before, now = entry.state, self._clock()
         if state is before and entry.clean:
@@ -207,7 +208,7 @@ class Health:
         if state.phase is not before.phase:
             if state.phase is Phase.OPEN:
                 entry.next_probe = now + self._jittered(breaker.probe_gap(state))
-            self._emit(BreakerChanged(*key, state.phase, _told(before, state)))
+            self._emit(BreakerChanged(*key, state.phase, why or _told(before, state)))
 
     def _look(self, now: float) -> None:
         for key, entry in list(self._unwell.items()):

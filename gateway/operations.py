@@ -102,8 +102,10 @@ def create_key(config: Config, written: Mapping[str, object], change: Change) ->
         raise Impossible("; ".join(problems), status=400) from None
     if any(key.principal.key == checked.name for key in config.keys):
         raise Impossible(f"{config.path.name} has a key called {checked.name}", status=409)
-    value, digest = _new()
     expires = None if checked.expires is None else checked.expires.timestamp()
+    if expires is not None and expires <= change.at:
+        raise Impossible(f"expires: {written['expires']} is past, so the key would open nothing", status=400)
+    value, digest = _new()
     settings = {name: value for name, value in written.items() if name not in ("name", "expires")}
     try:
         with store(config) as connection:

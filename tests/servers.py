@@ -78,6 +78,8 @@ class Gateway:
         try:
             self.wait_ready()
         except BaseException:
+            self.client.close()
+            self.ops.close()
             self.kill()
             raise
         return self

@@ -135,6 +135,7 @@ def spent(directory: Path) -> float:
         (["create", "declared"], 1, "routes.yaml has a key called declared"),
         (["create", "taken"], 1, "a key called taken opens already"),
         (["create", "x", "--expires", "soon"], 2, "expires"),
+        (["create", "x", "--expires", "2020-01-01"], 2, "2020-01-01 is past"),
         (["create", "x", "--budget-usd", "-1"], 2, "budget.limit_usd"),
         (["create", "x\ny"], 2, "name"),
         (["revoke", "nobody"], 1, "no created key called nobody opens"),

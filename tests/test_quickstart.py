@@ -56,7 +56,7 @@ def bare(directory: Path) -> Path:
     for name in listed.stdout.splitlines():
         if (ROOT / name).exists():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, directory / name)
+            shutil.copy2(ROOT / name, directory / name, follow_symlinks=False)
     return directory
 
 

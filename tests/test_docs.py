@@ -177,6 +177,12 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
+def test_every_guide_is_listed() -> None:
+    home = ROOT / "docs/clients/README.md"
+    listed = set(LINK.findall(home.read_text()))
+    assert {page.name for page in home.parent.glob("*.md")} - {home.name} <= listed
+
+
 def test_a_planted_block_is_found() -> None:
     text = "Hello\n\n```python\nprint(1)\n```\n\n```text\na picture\n```\n\n```sh illustrative\nrm -r x\n```\n"
     assert list(blocks("x.md", text)) == [Block("x.md", 3, "python", "print(1)\n")]

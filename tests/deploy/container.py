@@ -65,6 +65,24 @@ def installed(prefix: Path | None = None) -> dict[str, Path]:
     return {str(PREFIX / name): home / name for name in ("bin", "lib", "pyvenv.cfg")}
 
 
+class Network:
+    """Another process's network: what is done `inside` of it is done by a thread that has joined it."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid, self._pool = pid, ThreadPoolExecutor(1)
+        self._pool.submit(self._enter).result()
+
+    def _enter(self) -> None:
+        with Path(f"/proc/{self._pid}/ns/net").open("rb") as namespace:
+            checked(ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET))
+
+    def inside(self, act: Callable[[], T]) -> T:
+        return self._pool.submit(act).result(180)
+
+    def close(self) -> None:
+        self._pool.shutdown()
+
+
 class Container:
     """Use as a context manager. `directory` gets the root file system and the log."""
 
@@ -74,7 +92,7 @@ class Container:
         self.log_path = directory / "container.log"
         self._process: subprocess.Popen[str] | None = None
         self.pid = 0  # of the program, seen from outside
-        self._pool = ThreadPoolExecutor(1)
+        self._network: Network | None = None
         self.api = httpx.Client(base_url="http://127.0.0.1:4000", trust_env=False, timeout=120)
         self.ops = httpx.Client(base_url="http://127.0.0.1:9464", trust_env=False, timeout=60)
 
@@ -92,13 +110,14 @@ class Container:
             )
         assert self._process.stdout is not None
         self.pid = int(self._process.stdout.readline())
-        self._pool.submit(self._enter_network).result()
+        self._network = Network(self.pid)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.shutdown()
+        if self._network is not None:
+            self._network.close()
         self.api.close()
         self.ops.close()
         assert self._process is not None
@@ -140,14 +159,10 @@ class Container:
             "network": f"/proc/{spec.network}/ns/net" if spec.network else "",
         }
 
-    def _enter_network(self) -> None:
-        """This thread's sockets are made in the container's network from now on."""
-        with Path(f"/proc/{self.pid}/ns/net").open("rb") as namespace:
-            checked(ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET))
-
     def inside(self, act: Callable[[], T]) -> T:
         """Does it in the container's network."""
-        return self._pool.submit(act).result(180)
+        assert self._network is not None
+        return self._network.inside(act)
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
         """As `docker exec` does: a command in the container, as its account, with its environment."""

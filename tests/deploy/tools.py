@@ -13,7 +13,12 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
 HOME = ROOT / ".venv-clients"
-PACKAGES = {"node": "nodejs", "promtool": "prometheus", "amtool": "prometheus-alertmanager"}  # all else: systemd
+PACKAGES = {
+    "node": "nodejs",
+    "promtool": "prometheus",
+    "amtool": "prometheus-alertmanager",
+    "systemd-nspawn": "systemd-container",
+}  # all else: systemd
 
 
 def missing(what: str) -> None:

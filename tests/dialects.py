@@ -1,7 +1,8 @@
 """The exchanges of `tests/data/dialects`, as a server that replays them and as entries of a routes.yaml.
 
-Each folder's `about.json` says where the exchange stands and on what day it was noted. None was recorded from the
-service itself: `verified` is `documentation`.
+Each folder's `about.json` says where the exchange stands and on what day it was noted, from what is known of the page;
+`read`, which few have, is the day on which the page was read for it. None was recorded from the service itself:
+`verified` is `documentation`.
 """
 
 from __future__ import annotations

@@ -165,6 +165,7 @@ def test_every_exchange_says_where_it_is_from(name: str) -> None:
     assert told["verified"] == "documentation"
     assert told["source"].startswith("https://")
     assert told["shows"]
+    assert told["noted"] <= told.get("read", told["noted"])
 
 
 def test_every_dialect_has_an_exchange() -> None:

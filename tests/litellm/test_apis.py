@@ -14,13 +14,16 @@ from typing import Any
 
 import openai
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from tests import replies
 from tests.answers import read, told
 from tests.litellm import apis
 from tests.litellm.conftest import KEY
 from tests.servers import Gateway, until
-from tests.upstream import Gate, Reply, Upstream
+from tests.upstream import Gate, Received, Reply, Upstream
 
 TEXT = {"type": "text", "text": "Hello from Claude."}
 THINKING = {"type": "thinking", "thinking": "Let me see.", "signature": "c2lnbmVk"}
@@ -142,9 +145,23 @@ def test_bedrock(gateway: Gateway, upstream: Upstream, speak: Any, stream: bool)
         text, usage = answer.json()["choices"][0]["message"]["content"], answer.json()["usage"]
     assert text == "Hello from Bedrock."
     assert usage["cost"] == pytest.approx((15 * 0.25 + 7 * 1.25) / 1e6)
-    signed = upstream.calls[-1].header("authorization") or ""
+    sent = upstream.calls[-1]
+    signed = sent.header("authorization") or ""
     assert "Credential=AKIDEXAMPLE/" in signed
     assert "/eu-central-1/bedrock/aws4_request" in signed
+    assert signed.endswith(f"Signature={signature(sent, upstream.port)}"), "made with our secret, of what arrived"
+
+
+def signature(sent: Received, port: int) -> str:
+    """AWS's signature (version 4) of a request as it arrived: its signed headers, its path, its body."""
+    names = re.search(r"SignedHeaders=([^,]+)", sent.header("authorization") or "")
+    assert names is not None
+    headers = {name: sent.header(name) for name in names[1].split(";")}
+    request = AWSRequest("POST", f"http://127.0.0.1:{port}{sent.path}", headers=headers, data=sent.body)
+    request.context["timestamp"] = sent.header("x-amz-date")
+    auth = SigV4Auth(Credentials("AKIDEXAMPLE", KEY), "bedrock", "eu-central-1")
+    made: str = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
+    return made
 
 
 @pytest.mark.compatible(endpoint="/chat/completions", system="azure-litellm")

@@ -1,9 +1,9 @@
 """docs/quickstart.md, followed word by word in a bare copy of the repository: a routed, priced answer and its saving.
 
-Three things are other than on a reader's machine: the ports, which may be taken here; the servers of steps 3 and 4,
-which are on loopback (a paid API is not called); and the installed packages, which are those of this environment, but
-in `test_on_a_bare_machine`, where `scripts/demo` installs them. The first step, the demo, takes longest:
-tests/grafana/test_demo.py runs it, and holds what it says against the page.
+Four things are other than on a reader's machine: the ports, which may be taken here; the servers of steps 3 and 4,
+which are on loopback (a paid API is not called); the five seconds that a stop takes; and the installed packages, which
+are those of this environment, but in `test_on_a_bare_machine`, where `scripts/demo` installs them. The first step, the
+demo, takes longest: tests/grafana/test_demo.py runs it, and holds what it says against the page.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def follow(clone: Path, path: str, first: int = 0) -> str:
         public, operations = free_port(), free_port()
         listening = f"--listen 127.0.0.1:{public} --ops-listen 127.0.0.1:{operations}"
         swap = [
-            (".venv/bin/gateway serve", f".venv/bin/gateway serve {listening}"),
+            (".venv/bin/gateway serve", f".venv/bin/gateway serve --drain-delay 100ms {listening}"),
             (".venv/bin/gateway doctor", f".venv/bin/gateway doctor {listening}"),
             ("127.0.0.1:4000", f"127.0.0.1:{public}"),
             ("127.0.0.1:9464", f"127.0.0.1:{operations}"),

@@ -1,6 +1,7 @@
 """Other people's SDKs, each in its own locked environment, against a gateway with the real embedded model.
 
-`scripts/test` makes the environments (.venv-clients/NAME). Without it these tests are skipped; in CI that is a failure.
+`scripts/test` makes the environments (.venv-clients/NAME), some only with `--full`. Without it these tests are skipped;
+in CI that is a failure.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import os
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ KEY = "sk-client-suite-0123456789"
 ROUTES = """
 version: 1
 providers:
-  embedded: {dialect: local, threads: 2, parallel: 2}
+  embedded: {dialect: local, threads: 1, parallel: 2}  # two spin while they wait for each other
   loop: {base_url: "@BASE@"}
   documented: {base_url: "@BASE@"}
   jina: {base_url: "@BASE@"}
@@ -54,8 +55,10 @@ routes:
 keys:
   - {name: suite, value: "${KEY}", allow: [auto, smol, loop, broken, cut, tools, thinks, "smoll", @MORE@]}
   - {name: poor-python, value: "poor-python-0123456789", budget: {limit_usd: 1, window: total}}
+  - {name: poor-python-2, value: "poor-python-2-0123456789", budget: {limit_usd: 1, window: total}}
   - {name: poor-node, value: "poor-node-0123456789", budget: {limit_usd: 1, window: total}}
   - {name: busy-python, value: "busy-python-0123456789", limits: {max_in_flight: 1}}
+  - {name: busy-python-2, value: "busy-python-2-0123456789", limits: {max_in_flight: 1}}
   - {name: busy-node, value: "busy-node-0123456789", limits: {max_in_flight: 1}}
 """
 DOCUMENTED: Mapping[str, Reply] = {  # from documentation, never seen live
@@ -132,21 +135,44 @@ def outcomes(gateway: Gateway, key: str, least: int) -> Counter[tuple[str, str, 
     return Counter(rows) if len(rows) >= least else Counter()
 
 
-@compatible(client="openai 3 (Python)", endpoint=TALKS, system=("smollm2", *NAMES), how=BOTH)
-@compatible(client="openai 3 (Python)", endpoint=TALKS, system=(*CALLS,), how="tools")
-@compatible(client="openai 3 (Python)", endpoint="/completions", system="smollm2", how=BOTH)
-@compatible(
-    client="openai 3 (Python)", endpoint=("/images/generations", "/audio/transcriptions"), system="openai", how=BOTH
-)
-@compatible(client="openai 3 (Python)", endpoint=("/moderations", "/images/edits"), system="openai", how="whole")
-@compatible(client="openai 3 (Python)", endpoint=("/audio/speech", "/audio/translations"), system="openai", how="whole")
-@compatible(client="openai 3 (Python)", endpoint="/rerank", system="jina", how="whole")
-def test_openai_python(served: Gateway, request: pytest.FixtureRequest) -> None:
-    client = home("openai-python")
+def python_suite(client: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The marks of tests/clients/openai-python, whichever SDK runs it."""
+    marks = (
+        compatible(client=client, endpoint=TALKS, system=("smollm2", *NAMES), how=BOTH),
+        compatible(client=client, endpoint=TALKS, system=(*CALLS,), how="tools"),
+        compatible(client=client, endpoint="/completions", system="smollm2", how=BOTH),
+        compatible(client=client, endpoint=("/images/generations", "/audio/transcriptions"), system="openai", how=BOTH),
+        compatible(client=client, endpoint=("/moderations", "/images/edits"), system="openai", how="whole"),
+        compatible(client=client, endpoint=("/audio/speech", "/audio/translations"), system="openai", how="whole"),
+        compatible(client=client, endpoint="/rerank", system="jina", how="whole"),
+    )
+
+    def marked(test: Callable[..., None]) -> Callable[..., None]:
+        for mark in marks:
+            test = mark(test)
+        return test
+
+    return marked
+
+
+def run_python(name: str, gateway: Gateway, test: pytest.Item) -> None:
+    client = home(name)
     suite = "tests/clients/openai-python"
     python = str(client / "bin/python")
     command = [python, "-m", "pytest", "-q", "-c", f"{suite}/pytest.ini", "-p", "no:cacheprovider", suite]
-    run(command, served, client, request.node)
+    run(command, gateway, client, test)
+
+
+@python_suite("openai 3 (Python)")
+def test_openai_python(served: Gateway, request: pytest.FixtureRequest) -> None:
+    run_python("openai-python", served, request.node)
+
+
+@pytest.mark.full
+@python_suite("openai 2 (Python)")
+def test_openai_python_2(served: Gateway, request: pytest.FixtureRequest) -> None:
+    """The same tests with the SDK's 2.x, which much that is built on it still asks for."""
+    run_python("openai-python-2", served, request.node)
 
 
 @compatible(client="openai 7 (node)", endpoint=TALKS, system=("smollm2", *NAMES), how=BOTH)

@@ -28,6 +28,8 @@ ADMIN_TOKEN = "docs-0123456789abcdef"
 # Run by these in environments that only `scripts/test --full` makes.
 ELSEWHERE = {
     "docs/clients/langchain.md": "tests/e2e/test_python_clients.py",
+    "docs/clients/llama-index.md": "tests/e2e/test_python_clients.py",
+    "docs/clients/pydantic-ai.md": "tests/e2e/test_python_clients.py",
     "docs/clients/vercel-ai.md": "tests/e2e/test_client_vercel_ai.py",
 }
 # Their commands are about the file that they begin with, and may change what a gateway of their own does.
@@ -85,7 +87,7 @@ def run(command: list[str], *, cwd: Path = ROOT) -> str:
 
 def test_every_block_is_run_or_marked() -> None:
     told = {**FOLLOWED, **ELSEWHERE}
-    assert [page for page, test in told.items() if Path(page).name not in (ROOT / test).read_text()] == []
+    assert [page for page, test in told.items() if Path(page).stem not in (ROOT / test).read_text()] == []
     assert {block.language for block in BLOCKS} <= {"sh", "python", "js", "yaml"}
     assert len(BLOCKS) > 10
 

@@ -62,7 +62,7 @@ def test_errors_are_the_sdks() -> None:
 
 def test_an_exhausted_route_is_asked_once() -> None:
     """With retries on: `x-should-retry: false` says that the gateway has tried already."""
-    model = ChatOpenAI(model="broken", **{**AT, "max_retries": 2})
+    model = ChatOpenAI(model="broken-langchain", **{**AT, "max_retries": 2})
     with pytest.raises(openai.InternalServerError) as caught:
         model.invoke("Hi")
     assert caught.value.response.request.headers["x-stainless-retry-count"] == "0"

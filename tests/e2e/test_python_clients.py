@@ -125,6 +125,19 @@ def test_langchain(served: Gateway, request: pytest.FixtureRequest) -> None:
     run_suite("langchain", served, request.node)
 
 
+@compatible(client="llama-index 0.14", endpoint=(*TALKS, "/completions"), system="smollm2", how=BOTH)
+@compatible(client="llama-index 0.14", endpoint=TALKS, system="smollm2", how="tools")
+@compatible(client="llama-index 0.14", endpoint="/embeddings", system="smollm2", how="whole")
+def test_llama_index(served: Gateway, request: pytest.FixtureRequest) -> None:
+    run_suite("llama-index", served, request.node)
+
+
+@compatible(client="pydantic-ai 2", endpoint=TALKS, system="smollm2", how=(*BOTH, "tools"))
+@compatible(client="pydantic-ai 2", endpoint="/embeddings", system="smollm2", how="whole")
+def test_pydantic_ai(served: Gateway, request: pytest.FixtureRequest) -> None:
+    run_suite("pydantic-ai", served, request.node)
+
+
 @pytest.mark.parametrize(
     "block", [each for page in GUIDES for each in blocks(page, (ROOT / page).read_text())], ids=str
 )

@@ -98,20 +98,22 @@ def _systems(facts: set[Fact]) -> Iterator[str]:
 
 
 def _endpoints(facts: set[Fact]) -> Iterator[str]:
+    """A table for each kind of evidence, with the clients that have some."""
     for endpoint in Endpoint:
         here = {fact for fact in facts if fact.endpoint == endpoint}
-        if not here:
-            continue
-        clients = sorted({fact.client for fact in here}, key=lambda client: (client != HTTP, client.lower()))
-        yield f"## `/v1{endpoint}`\n"
-        yield from _table(
-            ("system", "evidence", *clients),
-            (
-                (system.label, system.evidence, *(_cell(here, name, client) for client in clients))
-                for name, system in SYSTEMS.items()
-                if any(fact.system == name for fact in here)
-            ),
-        )
+        if here:
+            yield f"## `/v1{endpoint}`\n"
+        for evidence in (LIVE, DOCUMENTED):
+            shown = {fact for fact in here if SYSTEMS[fact.system].evidence == evidence}
+            if not shown:
+                continue
+            clients = sorted({fact.client for fact in shown}, key=lambda client: (client != HTTP, client.lower()))
+            rows = [name for name in SYSTEMS if any(fact.system == name for fact in shown)]
+            yield f"**{evidence}**\n"
+            yield from _table(
+                ("system", *clients),
+                ((SYSTEMS[name].label, *(_cell(shown, name, client) for client in clients)) for name in rows),
+            )
 
 
 def _cell(facts: set[Fact], system: str, client: str) -> str:

@@ -56,7 +56,7 @@ tasks:
 routes:
   - {name: default, match: {model: auto}, use: [smollm2, tools], baseline: agent}
 """
-CLIENTS = ("langchain", "llama-index", "pydantic-ai")
+CLIENTS = ("instructor", "langchain", "llama-index", "pydantic-ai")
 # One for each suite, that none finds the breaker opened by another.
 BROKEN = {
     f"broken-{name}": f"  broken-{name}: {{provider: loop, model: broken-up, price: unmetered}}" for name in CLIENTS
@@ -117,6 +117,11 @@ def rows_until(last: str, gateway: Gateway) -> list[dict[str, Any]]:
         return rows if any(row["id"] == last for row in rows) else []
 
     return until("the last row", all_of_them)
+
+
+@compatible(client="instructor 1", endpoint=TALKS, system="smollm2", how=(*BOTH, "tools"))
+def test_instructor(served: Gateway, request: pytest.FixtureRequest) -> None:
+    run_suite("instructor", served, request.node)
 
 
 @compatible(client="langchain-openai 1", endpoint=TALKS, system="smollm2", how=(*BOTH, "tools"))

@@ -67,7 +67,7 @@ class Daemon:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
-            until(f"{self._log.stem} to be ready", self._ready, 30)
+            until(f"{self._log.stem} to be ready", self._ready, 60)
         except BaseException:
             self._stop()
             raise

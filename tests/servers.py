@@ -120,7 +120,7 @@ class Gateway:
         self.start()
         self.wait_ready()
 
-    def wait_ready(self, timeout: float = 20.0) -> None:
+    def wait_ready(self, timeout: float = 60.0) -> None:
         def ready() -> bool:
             assert self.process is not None
             assert self.process.poll() is None, f"the gateway ended with {self.process.returncode}:\n{self.log}"

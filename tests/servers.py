@@ -70,7 +70,7 @@ class Gateway:
         keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
         self.env = {**keep, **(env or {})}
         self.process: subprocess.Popen[bytes] | None = None
-        self.client = httpx.Client(base_url=self.url, trust_env=False, timeout=30)
+        self.client = httpx.Client(base_url=self.url, trust_env=False, timeout=120)
         self.ops = httpx.Client(base_url=self.ops_url, trust_env=False, timeout=10)
 
     def __enter__(self) -> Self:

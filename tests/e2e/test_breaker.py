@@ -78,15 +78,14 @@ def test_from_failure_to_recovery(gateway: Gateway) -> None:
 
     with Upstream(replies.status(503), lost_port(gateway)) as lost:
         lost.wait_for(lambda _: len(lost.probes) >= 2)
-        assert served(chat(gateway)) == ("spare", "1")
         assert {(each.method, each.path) for each in lost.probes} == {("GET", "/v1/models")}
-        assert state(gateway, "lost") == OPEN
+        assert state(gateway, "lost") != CLOSED
 
         lost.default = replies.ok()
         until("a live request to try it", lambda: served(chat(gateway)) == ("lost", "1"))
         until("the breaker to close", lambda: state(gateway, "lost") == CLOSED)
         who = Counter(served(chat(gateway)) for _ in range(30))
-        assert who["spare", "1"] > who["lost", "1"]  # the slow start: 10% at first
+        assert who["spare", "1"] > 2  # the slow start: 10% at first, more as time goes by
         plan = chat(gateway, **{"x-gateway-dry-run": "true"}).json()
         assert any("starting slowly after a failure" in target["health"] for target in plan["targets"])
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from gateway import __version__
-from gateway.cli import main
+from gateway.cli import doctor, main
 from gateway.cli.doctor import files, installed, listeners, stores, upstreams
 from gateway.stores.schema import MIGRATIONS, connect
 from tests import replies
@@ -169,6 +169,26 @@ def test_no_file(place: Place) -> None:
     seen = place.examine()
     assert (seen.code, seen.wrong) == (1, [("configuration", "routes.yaml", "failure")])
     assert "--config" in seen.only["fix"]
+    place.routes.mkdir()
+    assert place.examine().only["fix"] == "say --config FILE with the name of a file"
+
+
+def without_power(*args: str) -> Seen:
+    """A doctor whose rights end where modes say so: root goes without the capability that passes over them."""
+    powerless = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--inh-caps", "-all"]
+    if os.geteuid() == 0 and shutil.which("setpriv") is None:
+        pytest.skip("root without setpriv (util-linux)")
+    command = [*(powerless if os.geteuid() == 0 else []), str(BIN), "doctor", *args, "--json"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    return Seen(ended.returncode, json.loads(ended.stdout)["findings"])
+
+
+def test_a_file_that_cannot_be_read(place: Place) -> None:
+    place.routes.chmod(0o200)
+    seen = without_power("--config", str(place.routes), *place.addresses)
+    assert (seen.code, seen.wrong) == (1, [("configuration", "routes.yaml", "failure")])
+    assert "permission denied" in seen.only["found"]
+    assert seen.only["fix"].startswith("look as the user that serves")
 
 
 def test_a_missing_credential(place: Place) -> None:
@@ -202,6 +222,30 @@ def test_an_upstream_that_hangs(place: Place) -> None:
     seen = place.examine("--timeout", "300ms")
     assert (seen.code, seen.wrong) == (1, [("upstream", "vllm", "failure")])
     assert "firewall" in seen.only["fix"]
+
+
+def test_more_upstreams_that_hang_than_are_asked_at_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has its own time, from its turn on: what waited for the others is not said to hang by itself."""
+    monkeypatch.setattr(doctor, "AT_ONCE", 1)
+    monkeypatch.setattr(doctor, "GRACE", 0.2)
+    place.upstream.default = lambda _: [STALL]
+    names = [f"p{number}" for number in range(6)]
+    url = place.upstream.base_url
+    providers = "".join(f'  {name}: {{base_url: "{url}", api_key: "${{VLLM_KEY}}"}}\n' for name in names)
+    models = "".join(f"  {name}: {{provider: {name}, price: unmetered}}\n" for name in names)
+    routes = f"routes: [{{name: default, match: {{model: auto}}, use: [{', '.join(names)}]}}]\n"
+    place.routes.write_text(f"version: 1\nproviders:\n{providers}models:\n{models}{routes}")
+    seen = place.examine("--timeout", "200ms")
+    assert seen.wrong == [("upstream", name, "failure") for name in names]
+    assert all("no whole answer within" in each["found"] for each in seen.findings if each["check"] == "upstream")
+
+
+def test_an_upstream_that_sends_us_elsewhere(place: Place) -> None:
+    """Requests fail there too: no redirect is followed."""
+    place.upstream.default = replies.status(301, {}, {"location": "https://elsewhere.example/v1/models"})
+    seen = place.examine()
+    assert (seen.code, seen.wrong) == (1, [("upstream", "vllm", "failure")])
+    assert "base_url of vllm" in seen.only["fix"]
 
 
 def test_an_upstream_that_is_ill(place: Place) -> None:
@@ -333,17 +377,11 @@ def test_a_data_directory_that_is_not_there(place: Place) -> None:
 
 
 def test_a_data_directory_that_cannot_be_written(place: Place) -> None:
-    """root writes everywhere, so here it goes without the capability that lets it."""
     data = place.folder / "data"
     data.mkdir(mode=0o555)
     more = 'stores: {ledger: "sqlite:///data/gateway.db", counters: "sqlite:///data/gateway.db"}\n'
     place.routes.write_text(place.routes.read_text() + more)
-    powerless = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--inh-caps", "-all"]
-    command = [*(powerless if os.geteuid() == 0 else []), str(BIN), "doctor", "--config", str(place.routes)]
-    if os.geteuid() == 0 and shutil.which("setpriv") is None:
-        pytest.skip("root without setpriv (util-linux)")
-    ended = subprocess.run([*command, *place.addresses, "--json"], capture_output=True, text=True, check=False)
-    seen = Seen(ended.returncode, json.loads(ended.stdout)["findings"])
+    seen = without_power("--config", str(place.routes), *place.addresses)
     assert (seen.code, seen.wrong) == (1, [("store", "ledger, counters", "failure")])
     assert "permission denied" in seen.only["found"]
     assert "chown or chmod" in seen.only["fix"]
@@ -421,13 +459,17 @@ def test_traces_that_cannot_be_sent(place: Place, monkeypatch: pytest.MonkeyPatc
     assert (seen.code, seen.wrong) == (1, [("configuration", "traces", "failure")])
 
 
-def test_what_others_wrote_is_cleaned(place: Place) -> None:
+def test_what_others_wrote_is_cleaned(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names of models come from the upstream: no secret and no control character in them reaches the terminal."""
     place.upstream.default = listing(f"echo-{KEY}", "\x1b[2Jgone", "x" * 5000)
     seen = place.examine()
     assert seen.wrong == [("models", "qwen", "failure")]
     assert "\x1b" not in json.dumps(seen.only)
     assert len(seen.only["found"]) < 400
+    short = "pass-123"
+    monkeypatch.setenv("VLLM_KEY", short)
+    place.upstream.default = replies.status(200, {"data": [{"id": f"echo-{short}"}]})
+    assert "echo-[redacted]" in place.examine().only["found"]
 
 
 def test_slow_looks_show_that_they_go_on(place: Place) -> None:

@@ -1,7 +1,7 @@
 """`gateway doctor`: looks at all that a gateway needs, and says what is wrong with the cause and the fix.
 
-A **look** is one question about one thing: a provider, a store, the files' modes. All looks run at the same time, each
-for `--timeout` at most, and give **findings** (`findings.py`). What a finding comes to is decided by pure functions of
+A **look** is one question about one thing: a provider, a store, the files' modes. All looks run at the same time (of
+upstreams `AT_ONCE`), each for `--timeout` at most, and give **findings** (`findings.py`). What a finding comes to is decided by pure functions of
 what was seen; each file has its own. No setting, row or key is changed, and no tokens are spent.
 
 A failure means that the gateway does not start, that requests fail or are refused, or that somebody can take or change
@@ -17,6 +17,7 @@ import os
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +45,7 @@ class Look(NamedTuple):
     name: str  # check and subject, for when it hangs
     seconds: float
     run: Callable[[], Awaitable[list[Finding]]]
+    turns: asyncio.Semaphore | None = None  # what it waits for first, which is not its own time
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -101,7 +103,7 @@ def _looks(args: argparse.Namespace, config: Config | None, raw: Any) -> Iterato
         turns = asyncio.Semaphore(AT_ONCE)
         for name in upstreams.used(config):
             longest = max(seconds, upstreams.LOAD_SECONDS) if config.providers[name].dialect == "local" else 2 * seconds
-            yield Look(f"upstream {name}", longest, _in_turn(turns, config, name, seconds))
+            yield Look(f"upstream {name}", longest, _upstream_look(config, name, seconds), turns)
 
 
 def _exposure(args: argparse.Namespace, config: Config | None) -> list[Finding]:
@@ -121,14 +123,8 @@ def _store_look(purpose: str, dsn: str, seconds: float) -> Callable[[], list[Fin
     return lambda: stores.look(purpose, dsn, seconds)
 
 
-def _in_turn(
-    turns: asyncio.Semaphore, config: Config, name: str, seconds: float
-) -> Callable[[], Awaitable[list[Finding]]]:
-    async def look() -> list[Finding]:
-        async with turns:
-            return await upstreams.look(config, name, seconds)
-
-    return look
+def _upstream_look(config: Config, name: str, seconds: float) -> Callable[[], Awaitable[list[Finding]]]:
+    return lambda: upstreams.look(config, name, seconds)
 
 
 def _threaded(work: Callable[[], list[Finding]]) -> Callable[[], Awaitable[list[Finding]]]:
@@ -186,7 +182,7 @@ async def _all(looks: Sequence[Look]) -> list[Finding]:
 
 async def _one(look: Look, done: Callable[[Look], None]) -> list[Finding]:
     try:
-        async with asyncio.timeout(look.seconds + GRACE):
+        async with look.turns or nullcontext(), asyncio.timeout(look.seconds + GRACE):
             return await look.run()
     except TimeoutError:
         check, _, subject = look.name.partition(" ")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,8 +33,16 @@ def of_error(error: ConfigError) -> Iterator[Finding]:
         place = f"{Path(error.file).name}:{problem.line}" if problem.line else Path(error.file).name
         fix = "mend that line; `gateway check` says whether all is well (docs/reference/routes.md has every field)"
         if not problem.line and "cannot be read" in problem.message:
-            fix = "say --config FILE, or make the file: the one in the repository works without any key"
+            fix = _how_to_read(str(error.file), problem.message)
         yield failure(CONFIGURATION, place, f"{problem.path}: {problem.message}", fix)
+
+
+def _how_to_read(path: str, why: str) -> str:
+    if os.strerror(errno.EISDIR).lower() in why:
+        return "say --config FILE with the name of a file"
+    if os.strerror(errno.EACCES).lower() in why:
+        return f"look as the user that serves, or let user {os.geteuid()} read {path} and enter its folders"
+    return "say --config FILE, or make the file: the one in the repository works without any key"
 
 
 def of_configuration(config: Config) -> Iterator[Finding]:

@@ -159,6 +159,11 @@ def _refused(provider: ProviderConfig, status: int) -> Finding | None:
                        "a running process keeps its environment")  # fmt: skip
     if status == 402:
         return failure(CREDENTIALS, name, "the account has no money left (402)", "top it up at the provider")
+    if 300 <= status < 400:
+        return failure(UPSTREAM, name, f"sends us elsewhere ({status} from {_place(provider)}), where the gateway never "
+                       "follows: a redirect would take the key along",
+                       f"write the address that answers itself as base_url of {name}: "
+                       "https:// for http://, or the host without its front page")  # fmt: skip
     if status == 429:
         return warning(UPSTREAM, name, "is there, but limits how often we may ask (429)",
                        "wait, or ask the provider for a higher limit")  # fmt: skip

@@ -26,6 +26,11 @@ from tests.upstream import Received, Upstream
 from tests.upstream import Step as Sent
 
 PAGE = Path(__file__).parent.parent / "docs/cookbook.md"
+ENV = {  # the recipes have no secrets in them
+    "OPENAI_API_KEY": "sk-cookbook-0123456789",
+    "LAB_KEY": "lab-0123456789abcdef",
+    "WEB_KEY": "web-0123456789abcdef",
+}
 HOSTS = ("vllm", "vllm-0", "vllm-1", "vllm-2", "vllm-spare", "closed")
 
 
@@ -80,7 +85,7 @@ def recipes(title: str) -> list[str]:
 def kitchen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kitchen]:
     with contextlib.ExitStack() as running:
         servers = {name: running.enter_context(Upstream(serves)) for name in HOSTS}
-        kitchen = Kitchen(Gateway(tmp_path_factory.mktemp("kitchen"), ""), servers)
+        kitchen = Kitchen(Gateway(tmp_path_factory.mktemp("kitchen"), "", env=ENV), servers)
         kitchen.gateway.routes.write_text(kitchen.here(recipes("Move one task at a time")[0]))
         running.enter_context(kitchen.gateway)
         yield kitchen

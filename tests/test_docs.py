@@ -125,6 +125,17 @@ def test_yaml(block: Block, tmp_path: Path) -> None:
     assert run([str(BIN), "check", "--config", str(tmp_path / "routes.yaml")])
 
 
+PUBLISHED = re.compile(r"\$\{\w*(?:KEY|SECRET|TOKEN|PASSWORD)\w*:-[^}]+\}")
+FILES = [*PAGES, ROOT / "routes.yaml", *(ROOT / "deploy").rglob("*.yaml")]
+
+
+@pytest.mark.parametrize("name", sorted(str(path.relative_to(ROOT)) for path in FILES))
+def test_no_secret_has_a_default_that_everybody_knows(name: str) -> None:
+    """A file that is copied and served without its variables must not open to whoever has read it here."""
+    assert PUBLISHED.search('value: "${LAB_KEY:-lab-0123}"')
+    assert PUBLISHED.findall((ROOT / name).read_text()) == []
+
+
 def lines(code: str) -> list[str]:
     """Commands: a backslash and an open quote go on in the next line."""
     return re.findall(r"(?:[^\n']|'[^']*')+", code.replace("\\\n", " "))

@@ -219,6 +219,23 @@ def test_a_public_service_never_takes_the_operations_port_along() -> None:
     assert (operations["spec"]["type"], operations["spec"]["ports"][0]["targetPort"]) == ("ClusterIP", "operations")
 
 
+def test_who_may_reach_what_and_where_pods_may_go() -> None:
+    """docs/deploy.md has it in words."""
+    (policy,) = of("defaults", "NetworkPolicy")
+    public, operations = policy["spec"]["ingress"]
+    assert public == {"ports": [{"port": "public", "protocol": "TCP"}]}, "everybody"
+    monitoring = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+    assert operations == {"ports": [{"port": "operations", "protocol": "TCP"}], "from": monitoring}
+    names, https, models = policy["spec"]["egress"]
+    assert names == {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+    assert https == {"ports": [{"port": 443, "protocol": "TCP"}]}
+    assert models == {"to": [{"podSelector": {}}]}
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    (nobody,) = helm({"networkPolicy": {"operationsFrom": [], "egress": []}})
+    (closed,) = [each["spec"] for each in nobody.manifests if each["kind"] == "NetworkPolicy"]
+    assert ([each["ports"][0]["port"] for each in closed["ingress"]], closed["egress"]) == (["public"], [])
+
+
 def test_the_service_monitor_finds_the_operations_service_alone() -> None:
     (monitor,) = of("everything", "ServiceMonitor")
     wanted = monitor["spec"]["selector"]["matchLabels"].items()
@@ -275,6 +292,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "a pod can write only to /var/lib/open-model-gateway",
     ),
     "too little time": ({"terminationGracePeriodSeconds": 30}, "is 30, but the drain takes up to 35 s"),
+    "a drain past the chart": ({"extraArgs": ["--drain-timeout=120s"]}, "extraArgs has --drain-timeout=120s"),
     "routes that are no YAML": ({"routes": "version: ["}, "`routes` is not YAML"),
     "an unknown value": ({"replicas": 2}, "replicas"),
     "a wrong type": ({"workers": "many"}, "workers"),

@@ -1,8 +1,9 @@
 """`gateway doctor`: looks at all that a gateway needs, and says what is wrong with the cause and the fix.
 
 A **look** is one question about one thing: a provider, a store, the files' modes. All looks run at the same time (of
-upstreams `AT_ONCE`), each for `--timeout` at most, and give **findings** (`findings.py`). What a finding comes to is decided by pure functions of
-what was seen; each file has its own. No setting, row or key is changed, and no tokens are spent.
+those at upstreams `AT_ONCE`), each for `--timeout` at most, and give **findings** (`findings.py`). What a finding is
+comes from pure functions of what was seen; each file has its own. No setting, row or key is changed, and no tokens are
+spent.
 
 A failure means that the gateway does not start, that requests fail or are refused, or that somebody can take or change
 what is not theirs; it makes the exit code 1. A warning is what works and should be known: what sleeps, what is open on

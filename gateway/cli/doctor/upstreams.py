@@ -160,8 +160,8 @@ def _refused(provider: ProviderConfig, status: int) -> Finding | None:
     if status == 402:
         return failure(CREDENTIALS, name, "the account has no money left (402)", "top it up at the provider")
     if 300 <= status < 400:
-        return failure(UPSTREAM, name, f"sends us elsewhere ({status} from {_place(provider)}), where the gateway never "
-                       "follows: a redirect would take the key along",
+        found = f"sends us elsewhere ({status} from {_place(provider)}); no redirect is followed, so requests fail"
+        return failure(UPSTREAM, name, found,
                        f"write the address that answers itself as base_url of {name}: "
                        "https:// for http://, or the host without its front page")  # fmt: skip
     if status == 429:

@@ -85,6 +85,11 @@ stores: # by the chart: on the volume
   {{- $asked := ternary "autoscaling is enabled" (printf "replicaCount is %d" (int .Values.replicaCount)) .Values.autoscaling.enabled -}}
   {{- fail (printf "%s, but ledger and budgets are in SQLite, a file that belongs to one pod: with more, each would have a ledger of its own, and a budget could be spent once by every pod. Keep replicaCount: 1 and use more `workers`, or name stores that pods share in `routes` (stores.ledger, stores.counters) and set sharedStore: true" $asked) -}}
 {{- end -}}
+{{- range .Values.extraArgs -}}
+  {{- if regexMatch "^--(config|listen|ops-listen|workers|drain-delay|drain-timeout|log-format)(=|$)" . -}}
+    {{- fail (printf "extraArgs has %s, which probes, Services and the grace period go by: say it by the chart's own value (listenHost, workers, drain, logFormat)" .) -}}
+  {{- end -}}
+{{- end -}}
 {{- $drain := add .Values.drain.preStopSeconds .Values.drain.delaySeconds .Values.drain.timeoutSeconds -}}
 {{- if and .Values.terminationGracePeriodSeconds (lt (int .Values.terminationGracePeriodSeconds) (int (add $drain 10))) -}}
   {{- fail (printf "terminationGracePeriodSeconds is %d, but the drain takes up to %d s and the gateway some more to end: at least %d, or leave it out" (int .Values.terminationGracePeriodSeconds) (int $drain) (int (add $drain 10))) -}}

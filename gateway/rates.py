@@ -12,6 +12,7 @@ import hashlib
 import mmap
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -73,7 +74,7 @@ class Rates:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`descriptor`: of `memory(processes)`, where other processes count too; `process`: which one this is."""
-        self._lock = _Lock(descriptor)
+        self._lock = threading.Lock() if descriptor is None else _Lock(descriptor)
         self._process = process
         self._clock = clock
         size = limits.size_of(processes)
@@ -172,16 +173,14 @@ class _Lock:
 
     __slots__ = ("_shared",)
 
-    def __init__(self, shared: int | None) -> None:
+    def __init__(self, shared: int) -> None:
         self._shared = shared
 
     def __enter__(self) -> None:
-        if self._shared is not None:
-            fcntl.lockf(self._shared, fcntl.LOCK_EX)
+        fcntl.lockf(self._shared, fcntl.LOCK_EX)
 
     def __exit__(self, *_: object) -> None:
-        if self._shared is not None:
-            fcntl.lockf(self._shared, fcntl.LOCK_UN)
+        fcntl.lockf(self._shared, fcntl.LOCK_UN)
 
 
 def _told(quotas: Sequence[Quota], meters: Sequence[Meter], now: float) -> list[tuple[bytes, bytes]]:

@@ -108,14 +108,14 @@ class Spending:
 
     def purses(self, touches: Sequence[Touch]) -> list[Purse]:
         """To reserve from."""
-        return [self._purse(touch) for touch in touches]
+        return list(map(self._purse, touches))
 
     async def know(self, touches: Iterable[Touch]) -> bool:
         """Returns when the balances are known, at most `LOOK` seconds old; True where the store had to be asked.
 
         Raises StoreUnavailable.
         """
-        unknown = [purse for touch in touches if not (purse := self._purse(touch)).known]
+        unknown = [purse for purse in map(self._purse, touches) if not purse.known]
         if unknown:
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._looks.append((unknown, done))

@@ -54,7 +54,7 @@ budgets:
 BODY = b'{"model":"auto","messages":[{"role":"user","content":"Say hello."}]}'
 ANSWER = b'{"usage":{"prompt_tokens":20,"completion_tokens":20,"total_tokens":40}}'
 HEADERS = [(b"host", b"bench"), (b"content-type", b"application/json"), (b"authorization", b"Bearer " + KEY.encode())]
-BATCH, BATCHES = 100, 30
+BATCH, SLICES, BATCHES = 10, 20, 30
 MOST = 120.0  # us: three times the 40 that we want, as others on the machine's cores slow this down too
 
 T = TypeVar("T")
@@ -115,30 +115,33 @@ class Road:
         return cost(usage, target.price)
 
 
-async def measure(directory: Path) -> list[float]:
-    """us a request, by batch."""
+async def measure(directory: Path) -> tuple[list[float], list[float]]:
+    """us a request, by batch: on the plain road, and on the guarded one."""
     (directory / "plain.yaml").write_text(ROUTES)
     (directory / "guarded.yaml").write_text(ROUTES + GUARDS)
     without, within = Road(load(directory / "plain.yaml")), Road(load(directory / "guarded.yaml"))
     first = await within.guarded()  # which asks the store, and comes back with a lease
     assert first.budgets == ("company", "teams")
-    added = []
+    plain, guarded = [], []
     for _ in range(BATCHES):
         await asyncio.sleep(0.12)  # what was spent is told, and the lease made good
         await within.guarded()
-        times = [time.thread_time()]
-        for _ in range(BATCH):
-            at_once(without.plain())
-        times.append(time.thread_time())
-        for _ in range(BATCH):
-            at_once(within.guarded())
-        times.append(time.thread_time())
-        added.append(1e6 * (times[2] - 2 * times[1] + times[0]) / BATCH)
+        for _ in range(SLICES):
+            times = [time.thread_time()]
+            for _ in range(BATCH):
+                at_once(without.plain())
+            times.append(time.thread_time())
+            for _ in range(BATCH):
+                at_once(within.guarded())
+            times.append(time.thread_time())
+            plain.append(1e6 * (times[1] - times[0]) / BATCH)
+            guarded.append(1e6 * (times[2] - times[1]) / BATCH)
     await within.spending.close()
-    return added
+    return plain, guarded
 
 
 def test_a_key_limits_and_two_budgets_are_cheap(tmp_path: Path) -> None:
-    added = asyncio.run(measure(tmp_path))
-    print(f"\nkey, limits and two budgets: {min(added):.1f} us at best, median {statistics.median(added):.1f} us")
-    assert min(added) < MOST
+    plain, guarded = asyncio.run(measure(tmp_path))
+    added, usual = min(guarded) - min(plain), statistics.median(guarded) - statistics.median(plain)
+    print(f"\nkey, limits and two budgets: {added:.1f} us where nothing else runs, {usual:.1f} us in the middle")
+    assert added < MOST

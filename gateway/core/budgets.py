@@ -182,7 +182,8 @@ class Touched(NamedTuple):
 
     def by(self, route: str, model: Model) -> tuple[Touch, ...]:
         """The accounts that an attempt on `model` is charged to."""
-        found = tuple([touch for touch in self.of_request if counts(touch.budget, model)])
+        free = model.hosting == "self"
+        found = tuple([touch for touch in self.of_request if not free or touch.budget.counts == "all"])
         if not self.of_target or self.periods is None:
             return found
         scopes = {"route": route, "model": model.name, "provider": model.provider}

@@ -24,7 +24,11 @@ from tests.servers import BIN, Gateway, until
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-ADMIN_TOKEN = "docs-0123456789abcdef"
+SECRETS = {  # what the pages' files and commands read from the environment
+    "GATEWAY_ADMIN_TOKEN": "docs-0123456789abcdef",
+    "GATEWAY_KEY": "unused-but-long-enough",
+    "CI_GATEWAY_KEY": "docs-ci-0123456789abcdef",
+}
 # Run by these in environments that only `scripts/test --full` makes.
 ELSEWHERE = {
     "docs/clients/langchain.md": "tests/e2e/test_python_clients.py",
@@ -78,8 +82,7 @@ def here(code: str, gateway: Gateway) -> str:
 
 
 def run(command: list[str], *, cwd: Path = ROOT) -> str:
-    env = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "GATEWAY_ADMIN_TOKEN": ADMIN_TOKEN}
-    env["GATEWAY_KEY"] = "unused-but-long-enough"
+    env = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", **SECRETS}
     ended = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, f"{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}"
     return ended.stdout
@@ -176,7 +179,7 @@ def serving(block: Block, gateway: Gateway, directory: Path) -> Iterator[Gateway
         return
     routes = (directory / "routes.yaml").read_text()
     (directory / "served").mkdir()
-    with Gateway(directory / "served", routes, env={"GATEWAY_ADMIN_TOKEN": ADMIN_TOKEN}) as started:
+    with Gateway(directory / "served", routes, env=SECRETS) as started:
         yield started
 
 

@@ -69,6 +69,15 @@ def test_only_the_public_port_is_open_to_others(profile: str) -> None:
     assert "network_mode" not in json.dumps(services(profile))
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_model_is_reached_by_the_gateway_alone_and_has_no_way_out(profile: str) -> None:
+    """vLLM beside it has a way out, for its weights, and is asked by the gateway in the same network."""
+    at = {name: set(each["networks"]) for name, each in services(profile).items()}
+    assert at["model"] == {"models"}
+    assert {name for name, networks in at.items() if "models" in networks} - {"vllm"} == {"gateway", "model"}
+    assert resolved(profile)["networks"]["models"]["internal"] is True
+
+
 @pytest.mark.parametrize("service", ["gateway", "model", "prometheus", "alertmanager", "grafana"])
 def test_each_runs_read_only_and_without_rights(service: str) -> None:
     given = services()[service]

@@ -116,7 +116,9 @@ class Provider(Shape):
         "`vertex_project`, `vertex_location`, `api_version`.",
     )
     model: Literal["smollm2-135m"] | None = Field(default=None, description="`local` only: which embedded model.")
-    threads: f.Threads | None = Field(default=None, description="`local` only: CPU threads.")
+    threads: f.Threads | None = Field(
+        default=None, description="`local` only: CPU threads; by default all but one, 4 at most."
+    )
     context: f.LocalContext | None = Field(
         default=None, description="`local` only: tokens of context for each request."
     )

@@ -50,7 +50,10 @@ class Options(NamedTuple):
                 raise ValueError(f"`{name}` of the embedded model must be a whole number above 0")
             return value
 
-        return cls(whole("threads", min(4, os.cpu_count() or 1)), whole("context", 2048), whole("parallel", 2))
+        # One core is left for the gateway and its clients: llama.cpp's threads spin while they wait for each other. One
+        # too many on a busy machine of two cores made it 30 times slower; one less costs half of its speed at most.
+        threads = max(1, min(4, (os.cpu_count() or 1) - 1))
+        return cls(whole("threads", threads), whole("context", 2048), whole("parallel", 2))
 
 
 class LocalServer(ChildServer):

@@ -19,7 +19,7 @@ from tests.upstream import Upstream
 ROUTES = """
 version: 1
 providers:
-  embedded: {dialect: local, threads: 2, parallel: 2}
+  embedded: {dialect: local, threads: 1, parallel: 2}
   loop: {base_url: "@BASE@"}
 @DIALECTS@
 models:

@@ -23,7 +23,7 @@ from tests.upstream import Gate, Upstream
 ROUTES = """
 version: 1
 providers:
-  embedded: {dialect: local, threads: 2}
+  embedded: {dialect: local, threads: 1}
   closed: {base_url: "@BASE@"}
 models:
   smol: {provider: embedded, hosting: self, price: {usd_per_hour: 0.05, tokens_per_second: {input: 300, output: 90}}}

@@ -376,6 +376,16 @@ def test_a_data_directory_that_is_not_there(place: Place) -> None:
     assert f"mkdir -p {place.folder / 'data'}" in seen.only["fix"]
 
 
+def test_a_directory_in_place_of_the_ledger(place: Place) -> None:
+    (place.folder / "data").mkdir(mode=0o700)
+    more = 'stores: {ledger: "sqlite:///data", counters: "sqlite:///data"}\n'
+    place.routes.write_text(place.routes.read_text() + more)
+    seen = place.examine()
+    assert (seen.code, seen.wrong) == (1, [("store", "ledger, counters", "failure")])
+    assert seen.only["found"].endswith("is a directory")
+    assert "data/gateway.db" in seen.only["fix"]
+
+
 def test_a_data_directory_that_cannot_be_written(place: Place) -> None:
     data = place.folder / "data"
     data.mkdir(mode=0o555)

@@ -208,6 +208,23 @@ def test_secrets_are_only_referred_to() -> None:
     token = next(each for each in given["env"] if each["name"] == "GATEWAY_ADMIN_TOKEN")
     assert token["valueFrom"]["secretKeyRef"] == {"name": "gateway-admin", "key": "token"}
     assert {"mountPath": "/run/secrets/eu", "name": "secret-eu", "readOnly": True} in given["volumeMounts"]
+    files = [each["secret"] for each in pod("everything")["volumes"] if "secret" in each]
+    assert files == [{"secretName": "eu", "defaultMode": 0o440}]
+
+
+def test_the_ledger_outlives_the_release() -> None:
+    (claim,) = of("defaults", "PersistentVolumeClaim")
+    assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    (data,) = [each for each in pod("defaults")["volumes"] if each["name"] == "data"]
+    assert data["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+
+
+def test_the_autoscaler_scales_the_deployment() -> None:
+    (scaler,) = of("shared", "HorizontalPodAutoscaler")
+    (deployment,) = of("shared", "Deployment")
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment["metadata"]["name"]}
+    assert scaler["spec"]["scaleTargetRef"] == target
+    assert "cpu" in container("shared")["resources"]["requests"], "its percentage is of what is requested"
 
 
 def test_a_public_service_never_takes_the_operations_port_along() -> None:
@@ -242,6 +259,7 @@ def test_the_service_monitor_finds_the_operations_service_alone() -> None:
     found = [each for each in of("everything", "Service") if wanted <= each["metadata"]["labels"].items()]
     assert [each["metadata"]["name"] for each in found] == ["gateway-operations"]
     (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["path"] == "/metrics"
     assert endpoint["port"] in {port["name"] for port in found[0]["spec"]["ports"]}
     assert {"targetLabel": "job", "replacement": "gateway"} in endpoint["relabelings"]
     assert 'up{job="gateway"}' in (RULES / "alerts.yaml").read_text()

@@ -49,7 +49,7 @@ def of_configuration(config: Config) -> Iterator[Finding]:
     models = config.rules.models.values()
     awake = [model.name for model in models if not model.disabled]
     if not awake:
-        yield failure(CONFIGURATION, config.path.name, f"all {len(models)} models sleep, so nobody is answered",
+        yield failure(CONFIGURATION, config.path.name, f"every model sleeps ({len(models)}), so nobody is answered",
                       "wake one: set its provider's key or base_url (see credentials), or add a model")  # fmt: skip
     else:
         routes, known = count(len(config.rules.routes), "route"), count(len(models), "model")

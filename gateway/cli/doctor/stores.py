@@ -56,6 +56,9 @@ def _sqlite(purpose: str, dsn: str, seconds: float) -> Iterator[Finding]:
     yield free(path.parent, shutil.disk_usage(path.parent).free)
     if not path.exists():
         yield ok(STORE, purpose, f"{path.name} is not there yet: `gateway serve` makes it")
+    elif path.is_dir():
+        fix = f"name a file in it, `sqlite:///{path}/gateway.db` say, or elsewhere"
+        yield failure(STORE, purpose, f"{path} is a directory", fix)
     elif not os.access(path, os.R_OK | os.W_OK):
         yield failure(STORE, purpose, f"{path} cannot be written by {_user()}",
                       f"serve as the user that owns it, or: chown {os.geteuid()} {path}*")  # fmt: skip

@@ -92,6 +92,7 @@ def test_time_to_stop_is_longer_than_the_drain() -> None:
     assert drain == 35
     assert int(settings["TimeoutStopSec"][0]) >= drain + 10
     assert settings["KillMode"] == ["mixed"]
+    assert settings["UMask"] == ["0077"], "what it makes is nobody else's to read"
 
 
 @pytest.fixture(scope="module")

@@ -127,9 +127,19 @@ def _duration(value: object) -> float:
 
 
 def _url(value: object) -> str:
+    text = _address(value)
+    if isinstance(text, Missing):
+        return text
+    if urlsplit(text).query:
+        raise wrong("must not have a query: paths such as /chat/completions are added to it")
+    return text.rstrip("/")
+
+
+def _address(value: object) -> str:
+    """A URL as it stands, which may have a query: receivers of webhooks have tokens there."""
     text = _text(value)
     if isinstance(value, Missing) or (isinstance(value, FromEnvironment) and not text):
-        return text  # the provider sleeps
+        return text  # whoever has it sleeps
     try:
         parts = urlsplit(text)
         fine = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -139,9 +149,9 @@ def _url(value: object) -> str:
         raise wrong("must be a URL such as https://api.example.com/v1")
     if parts.username is not None or parts.password is not None:
         raise wrong("must not hold a user name or password: use `api_key` or `headers`")
-    if parts.query or parts.fragment:
-        raise wrong("must not have a query or fragment: paths such as /chat/completions are added to it")
-    return text.rstrip("/")
+    if parts.fragment:
+        raise wrong("must not have a fragment: none is ever sent")
+    return text
 
 
 OFF = "off"
@@ -292,6 +302,7 @@ _STRING = WithJsonSchema({"type": "string"})
 Text: TypeAlias = Annotated[str, PlainValidator(_present_text), _STRING]
 TextOrMissing: TypeAlias = Annotated[str, PlainValidator(_text), _STRING]  # whoever holds it sleeps while it is missing
 Url: TypeAlias = Annotated[str, PlainValidator(_url), _STRING]
+Address: TypeAlias = Annotated[str, PlainValidator(_address), _STRING]
 Metrics: TypeAlias = Annotated[str, PlainValidator(_metrics), _STRING]
 Secret: TypeAlias = Annotated[str, PlainValidator(_secret), _STRING]
 ApiVersion: TypeAlias = Annotated[str, PlainValidator(_api_version), _STRING]

@@ -83,7 +83,7 @@ class Key(KeySettings):
 class Webhook(Shape):
     """Somebody to tell when something happens."""
 
-    url: f.Url = Field(description="Where to POST the event as JSON. It sleeps while its ${NAME} is not set.")
+    url: f.Address = Field(description="Where to POST the event as JSON. It sleeps while its ${NAME} is not set.")
     secret: f.Secret | None = Field(
         default=None, description="Signs each delivery (standardwebhooks.com). Write ${NAME}."
     )

@@ -29,7 +29,7 @@ budgets:
   - {name: b, limit_usd: 4, window: total, at: {50%: alert, 75%: prefer_self_hosted}}
 webhooks:
   - {url: "${HOOK}", secret: "${SECRET}"}
-  - {url: "${HOOK}/quiet", events: [config_rejected]}
+  - {url: "${HOOK}/quiet?token=t0ken", events: [config_rejected]}
 """
 
 
@@ -93,6 +93,7 @@ def test_what_fails_is_told_again_under_the_same_id(tmp_path: Path, upstream: Up
         assert first.told["data"]["model"] == "bad"
         gateway.routes.write_text("version: 2")
         until("both are told", lambda: len(receiver.of("config_rejected")) == 2)
-        quiet = next(each for each in receiver.deliveries if each.path == "/hook/quiet")
+        quiet = next(each for each in receiver.deliveries if each.path == "/hook/quiet?token=t0ken")
         assert "webhook-signature" not in quiet.headers
         assert receiver.url not in gateway.log, "an address may hold a secret"
+        assert "t0ken" not in gateway.log

@@ -32,11 +32,12 @@ models:
   spare: {provider: up, model: spare, price: {input: 1, output: 1}, supports: [prefill]}
   @MODELS@
 defaults:
-  timeout: {connect: 200ms, attempt: 500ms, first_token: 500ms, idle: 500ms, total: 10s}
+  timeout: {connect: 500ms, attempt: 10s, first_token: 10s, idle: 10s, total: 60s}
   retries: 0
 routes:
   @ROUTES@
 """
+SOON = ", timeout: {attempt: 700ms, first_token: 700ms, idle: 700ms}"  # of plays in which somebody stalls
 NANO_INPUT, NANO_OUTPUT = 1000, 2000  # nano-USD a token of the models that fail
 PLAYERS = 8
 LARGE = "x" * 8_000_000  # more than the buffers of two sockets hold
@@ -160,6 +161,8 @@ def _routes(plays: list[Play], base_url: str, ports: Mapping[Port, str]) -> str:
         models.append(f"{play.name}: {{provider: {provider}, model: {play.name}, price: {{input: 1, output: 2}}}}")
         on = [kind.value for kind in Kind if play.policy is not Policy.KIND_OFF or kind is not play.row.kind]
         more = {Policy.RETRY: ", retries: 1", Policy.CONTINUE: ", mid_stream: continue"}.get(play.policy, "")
+        if play.row.kind is Kind.TIMEOUT:
+            more += SOON
         routes.append(
             f"- {{name: {play.name}, match: {{model: ask-{play.name}}}, use: [{play.name}], fallback: [spare], "
             f"fallback_on: [{', '.join(on)}]{more}}}"

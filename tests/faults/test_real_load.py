@@ -56,7 +56,10 @@ class Busy:
     def tell(self, stop: threading.Event) -> None:
         """A client that asks for stories until it is told to stop, past the gateway."""
         headers = {"authorization": f"Bearer {self.server.api_key}"}
-        with httpx.Client(base_url=self.server.base_url, headers=headers, trust_env=False, timeout=120) as client:
+        once = httpx.Limits(max_keepalive_connections=0)  # the server closes one that was kept just as it is used again
+        with httpx.Client(
+            base_url=self.server.base_url, headers=headers, trust_env=False, timeout=120, limits=once
+        ) as client:
             while not stop.is_set():
                 with client.stream("POST", "/chat/completions", json={**STORY, "stream": True}) as answer:
                     for _ in answer.iter_lines():

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests import replies
-from tests.servers import Gateway
+from tests.servers import Gateway, until
 from tests.upstream import CUT, STALL, Gate, Upstream
 
 from .test_slow_clients import Flood, connect, request
@@ -89,8 +89,8 @@ def test_the_first_may_still_win(gateway: Gateway, upstream: Upstream) -> None:
     upstream.script("quick-up", replies.hang())
     answer = gateway.chat("hedged", stream=True)
     assert answer.headers["x-gateway-model"] == "slow"
-    assert upstream.seen("quick-up")[-1].gone.wait(1)
-    assert gateway.metric("gateway_hedges_total", route="hedged", won="false") == 1
+    assert upstream.seen("quick-up")[-1].gone.wait(5)
+    until("the count", lambda: gateway.metric("gateway_hedges_total", route="hedged", won="false") == 1)
 
 
 def test_both_fail(gateway: Gateway, upstream: Upstream) -> None:

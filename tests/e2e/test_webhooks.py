@@ -64,7 +64,8 @@ def test_a_threshold_is_told_once(tmp_path: Path, upstream: Upstream, workers: s
         assert {(each["budget"], each["scope"], each["window"], each["limit_usd"]) for each in told} == {
             ("b", "all", "total", 4.0)
         }
-        assert gateway.metric("gateway_budget_settled_usd", budget="b", scope="all") == 4.0
+        settled = {"budget": "b", "scope": "all"}
+        until("the balance", lambda: gateway.metric("gateway_budget_settled_usd", **settled) == 4.0)
         assert gateway.metric("gateway_budget_limit_usd", budget="b", scope="all") == 4.0
         assert gateway.metric("gateway_budget_reserved_usd", budget="b", scope="all") == 0.0
         assert '"event":"budget_threshold"' in gateway.log

@@ -106,7 +106,7 @@ def check(found: Figures, q: float, most_ms: float) -> None:
     print(found)
     assert found.errors == 0
     assert found.broken_off <= RATE  # those under way at that moment
-    assert found.open_after < 2
+    assert found.open_after < 1
     assert max(found.added_ms(q, stream=stream) for stream in (False, True)) < most_ms
 
 

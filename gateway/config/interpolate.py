@@ -7,6 +7,7 @@ A value that is not there becomes `Missing`, which remembers what was missing; w
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path as FilePath
 
@@ -92,14 +93,25 @@ class Interpolation:
     def file(self, name: str) -> tuple[str, str]:
         try:
             path = self.folder / name
-            if not path.is_file():
-                return "", f"the file {name} is not there"
+            if why := _no_file(path.stat().st_mode):
+                return "", f"the file {name} cannot be read: it is {why}"
             with path.open("rb") as file:
                 raw = file.read(MAX_SECRET_BYTES + 1)
             found = raw.decode().removesuffix("\n").removesuffix("\r")
-        except (OSError, ValueError):  # ValueError: not UTF-8, or a NUL in the name
-            return "", f"the file {name} cannot be read"
+        except (FileNotFoundError, NotADirectoryError):
+            return "", f"the file {name} is not there"
+        except OSError as error:
+            return "", f"the file {name} cannot be read: {(error.strerror or type(error).__name__).lower()}"
+        except ValueError:  # a NUL in the name too
+            return "", f"the file {name} is not text in UTF-8"
         if len(raw) > MAX_SECRET_BYTES:
             return "", f"the file {name} is longer than {MAX_SECRET_BYTES} bytes"
         self.read[f"file:{name}"] = found
         return (found, "") if found else ("", f"the file {name} is empty")
+
+
+def _no_file(mode: int) -> str:
+    """What stands in a file's place; a pipe would be waited for, and never end."""
+    if stat.S_ISDIR(mode):
+        return "a directory, not a file"
+    return "" if stat.S_ISREG(mode) else "a pipe or a device, not a file"

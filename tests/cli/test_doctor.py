@@ -15,7 +15,7 @@ import sqlite3
 import subprocess
 import termios
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -199,6 +199,31 @@ def test_a_missing_credential(place: Place) -> None:
     assert (seen.code, seen.wrong) == (0, [("credentials", "openai", "warning")])
     assert seen.only["fix"].startswith("set GONE in the environment")
     assert place.examine("--strict").code == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "found", "fix"),
+    [
+        (lambda path: path.mkdir(), "it is a directory, not a file", "name the file in it; Docker makes a directory"),
+        (lambda path: path.touch(mode=0o200), "cannot be read: permission denied", "look as the user that serves"),
+        (os.mkfifo, "it is a pipe or a device, not a file", "write the secret into that file"),
+        (lambda path: path.write_bytes(b"\xff\xfe"), "is not text in UTF-8", "write the secret into that file"),
+        (Path.absolute, "is not there", "write the secret into that file"),
+    ],
+    ids=["directory", "unreadable", "pipe", "binary", "none"],
+)
+def test_a_secret_whose_file_cannot_be_read(place: Place, make: Callable[[Path], None], found: str, fix: str) -> None:
+    """Each by its own cause. What is no file is not said to be one that others can read."""
+    secret = place.folder / "key"
+    make(secret)
+    if secret.is_file():
+        secret.chmod(secret.stat().st_mode & 0o600)
+    place.write("providers: {", 'providers: {more: {base_url: "http://127.0.0.1:9/v1", api_key: "${file:key}"}, ')
+    place.routes.write_text(place.routes.read_text().replace("models: {", "models: {gpt: {provider: more}, "))
+    seen = without_power("--config", str(place.routes), *place.addresses)
+    assert (seen.code, seen.wrong) == (0, [("credentials", "more", "warning")])
+    assert seen.only["found"].endswith(found)
+    assert seen.only["fix"].startswith(fix)
 
 
 def test_nothing_awake(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -476,10 +501,11 @@ def test_what_others_wrote_is_cleaned(place: Place, monkeypatch: pytest.MonkeyPa
     assert seen.wrong == [("models", "qwen", "failure")]
     assert "\x1b" not in json.dumps(seen.only)
     assert len(seen.only["found"]) < 400
-    short = "pass-123"
-    monkeypatch.setenv("VLLM_KEY", short)
-    place.upstream.default = replies.status(200, {"data": [{"id": f"echo-{short}"}]})
-    assert "echo-[redacted]" in place.examine().only["found"]
+    place.write("api_key:", 'headers: {X-Auth-Token: "Token t0k"}, api_key:')
+    for short, echoed in (("pass-123", "echo-pass-123"), ("pw9", "echo-pw9"), ("z", "z"), ("other", "a t0k of it")):
+        monkeypatch.setenv("VLLM_KEY", short)
+        place.upstream.default = replies.status(200, {"data": [{"id": echoed}, {"id": "Bloom"}]})
+        assert "it lists [redacted], Bloom" in place.examine().only["found"]
 
 
 def test_slow_looks_show_that_they_go_on(place: Place) -> None:

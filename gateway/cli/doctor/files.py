@@ -57,11 +57,12 @@ def look(wanted: Mapping[Path, Rule]) -> list[Finding]:
 
 
 def _mode(path: Path) -> int:
-    """0 where there is none: that is somebody else's finding."""
+    """0 where there is no file, but a directory say: that is somebody else's finding."""
     try:
-        return path.stat().st_mode
+        mode = path.stat().st_mode
     except OSError:
         return 0
+    return mode if stat.S_ISREG(mode) else 0
 
 
 def wanted(routes: Path, *, literal: bool, stores: Sequence[str], secrets: Sequence[str]) -> dict[Path, Rule]:

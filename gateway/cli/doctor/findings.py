@@ -12,7 +12,7 @@ from gateway.config.redact import SHOWN, redact
 State = Literal["ok", "skipped", "warning", "failure"]
 STATES: tuple[State, ...] = ("failure", "warning", "skipped", "ok")
 _LONGEST = 300  # letters of what others wrote that are shown
-_SHORTEST = 8  # letters of a secret that is looked for: "EMPTY" and "ollama" stand for none, and are words
+_SHORTEST = 8  # letters of a secret that is looked for in all that is shown: shorter ones are also words of our own
 
 
 class Finding(NamedTuple):

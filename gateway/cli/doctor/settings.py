@@ -90,6 +90,10 @@ def of_credentials(config: Config, raw: Any) -> Iterator[Finding]:  # noqa: ANN4
 def _how_to_wake(why: str) -> str:
     if name := _NOT_SET.search(why):
         return f"set {name[1]} in the environment of `gateway serve`, or take what needs it out of the file"
+    if why.endswith("a directory, not a file"):
+        return "name the file in it; Docker makes a directory where the file that it was to mount was not there"
+    if why.endswith(os.strerror(errno.EACCES).lower()):
+        return f"look as the user that serves, or let user {os.geteuid()} read that file and enter its folders"
     if "file" in why:
         return "write the secret into that file, readable by the user that serves"
     return "give it what is missing, or take it out of the file"

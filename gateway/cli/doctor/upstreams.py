@@ -14,8 +14,10 @@ from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 from gateway.cli.doctor.findings import Finding, count, failure, ok, skipped, warning
+from gateway.cli.doctor.settings import SECRET
 from gateway.config.endpoints import place
 from gateway.config.problems import nearest
+from gateway.config.redact import SHOWN
 from gateway.config.types import Config, ProviderConfig
 from gateway.core.rules import Model
 from gateway.errors import UpstreamFailure
@@ -196,14 +198,25 @@ def not_served(provider: ProviderConfig, answer: Answer, models: Sequence[Model]
         name = model.upstream_name
         if not name or is_served(name, served):  # "": a wildcard, whose names come from clients
             continue
-        shown = ", ".join(served[:_LISTED]) + (", ..." if len(served) > _LISTED else "")
-        found = f"{provider.name} does not list {name}; it lists {shown or 'none'}"
-        near = nearest(name, served)
+        known = shown(provider, served)
+        listed = ", ".join(known[:_LISTED]) + (", ..." if len(known) > _LISTED else "")
+        found = f"{provider.name} does not list {name}; it lists {listed or 'none'}"
+        near = nearest(name, known)
         fix = f"write `model: {near or '...'}` at models.{model.name}, or serve {name} there"
         if model.hosting == "self":
             yield failure(MODELS, model.name, found, fix)
         else:
             yield warning(MODELS, model.name, found, f"{fix}; an API may know names that it does not list")
+
+
+def shown(provider: ProviderConfig, served: Sequence[str]) -> list[str]:
+    """Names that an upstream gave, without those that hold a credential we sent it: of any length, as a word too.
+
+    Nothing else that upstreams say is shown; what is shown is cleaned once more, of longer secrets (`findings.py`).
+    """
+    headers = [value for name, value in provider.headers.items() if SECRET.search(name)]
+    sent = {value.rpartition(" ")[2] for value in (provider.api_key, *headers)} - {""}  # "Bearer" may go before it
+    return [SHOWN if any(secret in name for secret in sent) else name for name in served]
 
 
 def is_served(name: str, served: Sequence[str]) -> bool:

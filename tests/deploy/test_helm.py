@@ -304,6 +304,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "autoscaling": ({"autoscaling": {"enabled": True}}, "autoscaling is enabled, but ledger and budgets are in SQLite"),
     "two pods of a ConfigMap": ({"replicaCount": 2, "existingConfigMap": "mine"}, "could be spent once by every pod"),
     "sharing said, SQLite meant": ({"replicaCount": 2, "sharedStore": True}, "ledger and budgets are in SQLite"),
+    "the same, one pod": ({"sharedStore": True}, "sharedStore is true, but ledger and budgets are in SQLite"),
+    "sharing said of a ConfigMap": (
+        {"replicaCount": 2, "existingConfigMap": "mine", "sharedStore": True},
+        "nobody here can see which stores the ConfigMap mine names",
+    ),
+    "sharing said of a ConfigMap, one pod": (
+        {"existingConfigMap": "mine", "sharedStore": True},
+        "Put that routes.yaml into `routes`",
+    ),
     "sharing not said": ({"replicaCount": 2, "routes": POSTGRES}, "and set sharedStore: true"),
     "a ledger that cannot be written": (
         {"routes": "version: 1\nstores: {ledger: 'sqlite:///gateway.db'}"},

@@ -81,8 +81,16 @@ stores: # by the chart: on the volume
     {{- end -}}
   {{- end -}}
 {{- end -}}
-{{- if and $several (or (not .Values.sharedStore) $sqlite) -}}
-  {{- $asked := ternary "autoscaling is enabled" (printf "replicaCount is %d" (int .Values.replicaCount)) .Values.autoscaling.enabled -}}
+{{- if and .Values.sharedStore .Values.existingConfigMap -}}
+  {{- fail (printf "sharedStore is true, but nobody here can see which stores the ConfigMap %s names, and where it names none they are SQLite, a file that belongs to one pod: a budget could be spent once by every pod, and the ledger would have no volume. Put that routes.yaml into `routes` (--set-file routes=routes.yaml), where its stores are checked, or leave sharedStore out" .Values.existingConfigMap) -}}
+{{- end -}}
+{{- if or (and $several (not .Values.sharedStore)) (and .Values.sharedStore $sqlite) -}}
+  {{- $asked := "sharedStore is true" -}}
+  {{- if .Values.autoscaling.enabled -}}
+    {{- $asked = "autoscaling is enabled" -}}
+  {{- else if $several -}}
+    {{- $asked = printf "replicaCount is %d" (int .Values.replicaCount) -}}
+  {{- end -}}
   {{- fail (printf "%s, but ledger and budgets are in SQLite, a file that belongs to one pod: with more, each would have a ledger of its own, and a budget could be spent once by every pod. Keep replicaCount: 1 and use more `workers`, or name stores that pods share in `routes` (stores.ledger, stores.counters) and set sharedStore: true" $asked) -}}
 {{- end -}}
 {{- range .Values.extraArgs -}}

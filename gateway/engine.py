@@ -133,15 +133,19 @@ class Engine:
             self._finish(flight, keep=keep)
 
     def _pass_limits(self, call: Call, flight: Flight) -> Passed | None:
-        """Counts the call in every limit that is about it. Raises RequestError 429 where one has no room."""
+        """Counts the call in every limit that is about it; what asks no model, as a request without tokens.
+
+        Raises RequestError 429 where one has no room.
+        """
         rules, principal = self.config.rules, flight.principal
-        if not (rules.limits or principal.limits) or call.hints.dry_run:
+        if not (rules.limits or principal.limits):
             return None
         assert flight.task is not None
         quotas = touched(rules.quotas, call, flight.task, principal)
         if not quotas:
             return None
-        passed = self._shared.rates.enter(quotas, 0 if call.form.free else call.estimated_input)
+        asks_nobody = call.form.free or call.hints.dry_run
+        passed = self._shared.rates.enter(quotas, 0 if asks_nobody else call.estimated_input)
         flight.quota_headers = passed.headers
         return passed
 

@@ -43,6 +43,7 @@ class Request(NamedTuple):
     client_request_id: str = ""
     parent: Parent | None = None  # the client's trace
     arrived: float = 0.0  # seconds on the monotonic clock: when its head was there
+    id: str = ""  # of ours; empty: its flight makes one
 
 
 class Refusal(NamedTuple):
@@ -69,11 +70,15 @@ class AttemptEnd(NamedTuple):
     retry_after: float | None = None  # seconds, as the upstream asked
 
 
+def new_id() -> str:
+    return "req_" + secrets.token_hex(12)
+
+
 class Flight:
     """The running account of one call. Times are seconds on the loop's monotonic clock; `began` is unix time."""
 
     def __init__(self, request: Request, principal: Principal, *, began: float, start: float) -> None:
-        self.id = "req_" + secrets.token_hex(12)
+        self.id = request.id or new_id()
         self.request = request
         self.principal = principal
         self.began = began

@@ -85,9 +85,10 @@ class Gateway:
         self._retire(old, close_ledger=not same_ledger)
 
     def reload(self, load: Callable[[], Config]) -> ConfigReloaded | None:
-        """Loads, and swaps if the content changed (None: it had not). A bad file changes nothing and is logged.
+        """Loads, and swaps if the content changed (None: it had not). A bad file changes nothing.
 
-        A file that is put back after a bad one is told of too, though it is in force already: all is well again.
+        Whoever asked tells of it, once. A file that is put back after a bad one is told of too, though it is in force
+        already: all is well again.
         """
         in_force = self.runtime.config.hash
         try:
@@ -97,13 +98,9 @@ class Gateway:
                 return ConfigReloaded("ok", in_force) if again else None
             self.swap(config)
         except (ConfigError, OSError, ValueError) as error:
-            log.error("configuration rejected, %s stays in force\n%s", in_force, error)
             self._rejected = True
-            return ConfigReloaded("rejected", in_force)
+            return ConfigReloaded("rejected", in_force, str(error))
         self._rejected = False
-        log.info("configuration %s in force", config.hash)
-        for warning in (*config.warnings, *config.notices):
-            log.warning("%s", warning)
         return ConfigReloaded("ok", config.hash)
 
     async def close(self) -> None:

@@ -18,7 +18,7 @@ from gateway.config.types import Config
 from gateway.errors import ConfigError, StoreUnavailable
 from gateway.keyring import Keyring
 from gateway.server.listener import bind, is_loopback, show, split_address
-from gateway.server.observe import open_log
+from gateway.server.observe import open_log, warn
 from gateway.server.options import Options, Sockets
 from gateway.server.protocol import Limits
 from gateway.server.single import serve_single
@@ -89,8 +89,7 @@ def run(args: argparse.Namespace) -> int:
 async def _serve(options: Options, config: Config, sockets: Sockets) -> int:
     lines = open_log(options.log_format)
     try:
-        for warning in (*config.warnings, *config.notices):
-            log.warning("%s", warning)
+        warn(config)
         addresses = show(sockets.public), show(sockets.ops)
         log.info("serving on %s/v1, operations on %s, configuration %s", *addresses, config.hash)
         if options.workers == 1:

@@ -18,7 +18,7 @@ from gateway.core.passing import why_not
 from gateway.core.routing import visible_models
 from gateway.core.traces import Parent, read_parent
 from gateway.errors import GatewayError, Overloaded, RequestError
-from gateway.flight import Request
+from gateway.flight import Request, new_id
 from gateway.keyring import Keyring
 from gateway.runtime import Gateway, Runtime
 from gateway.server.auth import ANONYMOUS, Authenticator
@@ -61,7 +61,7 @@ class PublicApp:
         except Exception:  # the boundary: whatever broke in here, the client gets an envelope and the log the trace
             log.exception("a defect: the request failed inside the gateway")
             if not client.started:
-                await client.fail(GatewayError("The gateway failed; its log says why."), [])
+                await client.fail(GatewayError("The gateway failed; its log says why."), client.identity)
         finally:
             self._gateway.leave(runtime)
 
@@ -74,7 +74,8 @@ class PublicApp:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         endpoint = ENDPOINTS.get(path)
         client.errors = OPENAI if endpoint is None else ERRORS.get(endpoint, OPENAI)
-        request = Request(endpoint.value if endpoint is not None else "other", *_identity(headers), arrived)
+        request = Request(endpoint.value if endpoint is not None else "other", *_identity(headers), arrived, new_id())
+        client.request_id = request.client_request_id or request.id
         principal = ANONYMOUS
         try:
             principal = self._authenticator(runtime).identify(headers)
@@ -217,7 +218,7 @@ async def _end(connection: BoundedHttpProtocol, client: AsgiClient) -> None:
         return
     task.uncancel()
     if not client.finished:
-        await client.fail(Overloaded("The gateway is going down; send the request again."), [])
+        await client.fail(Overloaded("The gateway is going down; send the request again."), client.identity)
 
 
 async def _until_hangup(receive: Receive, client: AsgiClient, run: Coroutine[Any, Any, None]) -> None:
@@ -260,7 +261,8 @@ def _identity(headers: list[tuple[bytes, bytes]]) -> tuple[str, Parent | None]:
     states: list[bytes] = []
     for name, value in headers:
         if name == b"x-request-id" and len(value) <= REQUEST_ID_LIMIT and value.isascii():
-            request_id = request_id or value.decode("ascii")
+            given = value.decode("ascii")
+            request_id = request_id or (given if given.isprintable() else "")
         elif name == b"traceparent":
             parents.append(value)
         elif name == b"tracestate":
@@ -283,5 +285,6 @@ def _model(runtime: Runtime, name: str) -> dict[str, object]:
 
 async def _answer(client: AsgiClient, value: object) -> None:
     body = json.dumps(value).encode()
-    await client.start(200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))])
+    content = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await client.start(200, client.identity + content)
     await client.send(body, more=False)

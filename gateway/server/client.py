@@ -17,7 +17,7 @@ PIECE = 64 * 1024  # bytes of a stream that are handed over at once
 class AsgiClient:
     """Implements `gateway.exchange.Client`."""
 
-    __slots__ = ("_abort", "_flow", "_last", "_send", "errors", "finished", "in_pieces", "started")
+    __slots__ = ("_abort", "_flow", "_last", "_send", "errors", "finished", "in_pieces", "request_id", "started")
 
     def __init__(self, send: Send, flow: FlowControl, abort: Callable[[], None]) -> None:
         """`flow`: of the connection that `send` writes to; `abort` drops it."""
@@ -25,10 +25,16 @@ class AsgiClient:
         self._flow = flow
         self._abort = abort
         self.errors = OPENAI  # of the endpoint, once that is known
+        self.request_id = ""  # the client's, else ours, once it is known
         self.started = False
         self.finished = False
         self._last = b""  # of a stream, what was sent last
         self.in_pieces = False  # a part of something is out, which nothing else may follow
+
+    @property
+    def identity(self) -> list[Header]:
+        """`x-request-id` of an answer that no flight makes."""
+        return [(b"x-request-id", latin(self.request_id))] if self.request_id else []
 
     async def start(self, status: int, headers: list[Header]) -> None:
         self.started = True

@@ -37,14 +37,23 @@ if TYPE_CHECKING:  # it imports OpenTelemetry
     from gateway.telemetry.otlp import Traces
 
 
+log = logging.getLogger("gateway")
+
+
 def open_log(format: Format) -> Log:
     """The process's log on stderr; what the program reports through `logging` goes the same way."""
-    log = Log(sys.stderr.buffer, format)
+    lines = Log(sys.stderr.buffer, format)
     root = logging.getLogger()
-    root.addHandler(log.handler())
+    root.addHandler(lines.handler())
     root.setLevel(logging.WARNING)
-    logging.getLogger("gateway").setLevel(logging.INFO)
-    return log
+    log.setLevel(logging.INFO)
+    return lines
+
+
+def warn(config: Config) -> None:
+    """Says what should be known of a configuration that is in force from now on."""
+    for warning in (*config.warnings, *config.notices):
+        log.warning("%s", warning)
 
 
 class Observer:

@@ -273,8 +273,11 @@ def _models() -> Json:
     """What may be asked for without a body, so most refusals do not apply."""
     kept = _refusals(Endpoint.CHAT, (401, 404, 405, 503))
 
+    headers = {"x-request-id": {"$ref": "#/components/headers/x-request-id"}}
+
     def shown(name: str) -> Json:
-        return {"description": "What the key may use.", "content": _json(f"#/components/schemas/{name}")}
+        content = _json(f"#/components/schemas/{name}")
+        return {"description": "What the key may use.", "headers": headers, "content": content}
 
     name = {"name": "model", "in": "path", "required": True, "schema": _TEXT}
     one = {"summary": "One model.", "operationId": "model", "responses": {"200": shown("ModelObject"), **kept}}

@@ -89,6 +89,9 @@ def find_passage(config: Config, scope: Scope, principal: Principal, receive: Re
     if not (target.isascii() and target.isprintable() and " " not in target):
         raise RequestError("the query has signs that must be encoded")
     call = parse(Endpoint.PASSTHROUGH, headers, _EMPTY, CODEC)
+    if call.hints.dry_run:
+        said = f"{path[:200]!r} is let through as it is: there is no decision that a dry run could show"
+        raise RequestError(said, param="x-gateway-dry-run")
     return Found(Passage(provider, scope["method"], target, call, size, body.piece), body.rest)
 
 

@@ -22,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from gateway.errors import GatewayError, Overloaded, RequestError
+from gateway.flight import new_id
 from gateway.server.errors import envelope
 
 HEAD_LIMIT = 32 * 1024  # bytes of request line and headers together
@@ -190,7 +191,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 return
             cycle.disconnected = True
             cycle.message_event.set()
-        extra = "".join(f"{name}: {value}\r\n" for name, value in error.headers.items()).encode("latin-1")
+        named = {"x-request-id": new_id(), **error.headers}  # of ours: the client's may not have been whole
+        extra = "".join(f"{name}: {value}\r\n" for name, value in named.items()).encode("latin-1")
         body = envelope(error)
         head = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\n%bcontent-length: %d\r\nconnection: close\r\n\r\n"
         reason = http.HTTPStatus(error.status).phrase.encode()

@@ -26,7 +26,7 @@ from gateway.server.drain import DRAINING, close, drain
 from gateway.server.listener import allow_files, listener, room_for
 from gateway.server.locals import LocalModels
 from gateway.server.meters import Meters
-from gateway.server.observe import Memory, Observer, shared
+from gateway.server.observe import Memory, Observer, shared, warn
 from gateway.server.ops import ops_app
 from gateway.server.options import Options, Sockets
 from gateway.server.probes import Prober
@@ -61,12 +61,10 @@ async def serve_single(options: Options, config: Config, lines: Log, sockets: So
         return gateway.runtime.providers.get(name)
 
     def load_again() -> str:
-        event = reload(options, gateway, observer)
+        result = _reload_and_tell(options, gateway, observer)
         health.configure(gateway.runtime.config)
         meters.configure(gateway.runtime.config)
-        if event is not None:
-            observer.emit(event)
-        return "unchanged" if event is None else event.result
+        return result
 
     keyring = Keyring(config.counters, observer.know)
     keyring.look()
@@ -111,10 +109,22 @@ def _admin(reach: Reach) -> list[Mount]:
 def reload(
     options: Options, gateway: Gateway, observer: Observer, *, content: bytes | None = None
 ) -> ConfigReloaded | None:
-    """Takes a changed file into force; a bad one changes nothing."""
+    """Takes a changed file into force; a bad one changes nothing. What is returned is yet to be told."""
     event = gateway.reload(lambda: load(options.config, content=content))
     observer.configure(gateway.runtime.config)
     return event
+
+
+def _reload_and_tell(options: Options, gateway: Gateway, observer: Observer) -> str:
+    """How it went, in a word."""
+    before = gateway.runtime.config
+    event = reload(options, gateway, observer)
+    if event is None:
+        return "unchanged"
+    observer.emit(event)
+    if gateway.runtime.config is not before:
+        warn(gateway.runtime.config)
+    return event.result
 
 
 async def _reload_on_change(load_again: Callable[[], object], options: Options) -> None:

@@ -44,7 +44,7 @@ from gateway.server.drain import DRAINING
 from gateway.server.listener import listener
 from gateway.server.locals import KINDS, LocalModels, address, local_providers
 from gateway.server.meters import Meters
-from gateway.server.observe import Observer
+from gateway.server.observe import Observer, warn
 from gateway.server.ops import ops_app
 from gateway.server.options import Options, Sockets
 from gateway.server.probes import ProbeProviders, Prober
@@ -272,8 +272,7 @@ class Supervisor:
         try:
             config, content = read(self._options.config)
         except ConfigError as error:
-            log.error("configuration rejected, %s stays in force\n%s", self._config.hash, error)
-            self._observer.emit(ConfigReloaded("rejected", self._config.hash))
+            self._observer.emit(ConfigReloaded("rejected", self._config.hash, str(error)))
             self._rejected = True
             return "rejected"
         again, self._rejected = self._rejected, False
@@ -285,6 +284,7 @@ class Supervisor:
         self._config, self._content = config, content
         self._observer.configure(config)
         self._observer.emit(ConfigReloaded("ok", config.hash))
+        warn(config)
         self._health.configure(config)
         self._use_models(config)
         self._probed.configure(config)

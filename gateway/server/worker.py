@@ -82,7 +82,7 @@ async def work(options: Options, lines: Log, inherited: Inherited) -> None:
     gateway = Gateway(config, models.provider, common)
 
     orders: Mapping[bytes, Callable[[bytes], object]] = {
-        CONFIG: lambda content: reload(options, gateway, observer, content=content),  # the parent tells of it
+        CONFIG: lambda content: _take_config(content, options, gateway, observer),
         LOCAL: lambda addresses: models.update(json.loads(addresses)),
         HEALTH_STATE: health.update,
         SESSION: sessions.take,
@@ -121,6 +121,13 @@ async def work(options: Options, lines: Log, inherited: Inherited) -> None:
     await observer.close()
     await control.close()
     await lines.close()
+
+
+def _take_config(content: bytes, options: Options, gateway: Gateway, observer: Observer) -> None:
+    """The parent has told of it, unless it is bad for this process alone."""
+    event = reload(options, gateway, observer, content=content)
+    if event is not None and event.problems:
+        log.error("a worker goes on with configuration %s\n%s", event.hash, event.problems)
 
 
 def _send_metrics(control: Control, gateway: Gateway, observer: Observer) -> None:

@@ -32,6 +32,7 @@ class ConfigReloaded(NamedTuple):
 
     result: str  # ok | rejected
     hash: str  # of the configuration now in force
+    problems: str = ""  # of a rejected file, a line each, for the log alone
 
 
 class LedgerState(NamedTuple):

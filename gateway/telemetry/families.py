@@ -43,7 +43,7 @@ REJECTIONS = Family(
 DURATION = Family(
     "gateway_request_duration_seconds",
     "histogram",
-    "From the request's arrival to the end of its answer.",
+    "From the whole request, its body read, to the end of its answer. What its upload took is the stage read.",
     ("route", "model", "stream"),
     REQUEST_SECONDS,
     NANO,
@@ -51,7 +51,7 @@ DURATION = Family(
 FIRST_TOKEN = Family(
     "gateway_time_to_first_token_seconds",
     "histogram",
-    "From the request's arrival to the first useful content.",
+    "From the whole request, its body read, to the first useful content.",
     ("route", "model"),
     FIRST_TOKEN_SECONDS,
     NANO,

@@ -11,7 +11,7 @@ import re
 
 from gateway.core.pricing import NANO_PER_USD, dollars
 from gateway.core.record import AttemptRecord, Record
-from gateway.telemetry.events import BreakerChanged, BudgetCrossed
+from gateway.telemetry.events import BreakerChanged, BudgetCrossed, ConfigReloaded
 from gateway.wire import CODEC
 
 LONGEST = 200  # characters of any one string of a request
@@ -62,9 +62,11 @@ class JsonLines:
             fields["lines_dropped"] = r.lines_dropped
         return _json(fields)
 
-    def reload(self, at: float, result: str, config: str) -> str:
-        level = "info" if result == "ok" else "error"
-        return _json({"time": stamp(at), "level": level, "event": "reload", "result": result, "config": config})
+    def reload(self, at: float, reloaded: ConfigReloaded) -> str:
+        result, config, problems = reloaded
+        said = {"problems": clean(problems, LONGEST_MESSAGE)} if problems else {}
+        level = _reload_level(reloaded)
+        return _json({"time": stamp(at), "level": level, "event": "reload", "result": result, "config": config, **said})
 
     def breaker(self, at: float, change: BreakerChanged) -> str:
         fields = {"time": stamp(at), "level": _breaker_level(change), "event": "breaker", **change._asdict()}
@@ -114,8 +116,10 @@ class TextLines:
             words.append(f"tags={_word(','.join(r.tags[:MOST_TAGS]))}")
         return f"{' '.join(words)}\n"
 
-    def reload(self, at: float, result: str, config: str) -> str:
-        return f"{_head(at, 'info' if result == 'ok' else 'error')}reload {result} config={config}\n"
+    def reload(self, at: float, reloaded: ConfigReloaded) -> str:
+        result, config, problems = reloaded
+        stays = " stays in force" if problems else ""
+        return f"{_head(at, _reload_level(reloaded))}reload {result} config={config}{stays}{_below(problems)}\n"
 
     def breaker(self, at: float, change: BreakerChanged) -> str:
         model, endpoint, state, reason = change
@@ -128,9 +132,17 @@ class TextLines:
         return f"{_head(at, 'warning')}budget {crossed.percent}% spent: {crossed.action} {where} {spent}\n"
 
     def message(self, at: float, level: str, logger: str, message: str) -> str:
-        """Of several lines, all but the first are indented: none can pass for an entry of its own."""
-        lines = [clean(line) for line in message[:LONGEST_MESSAGE].split("\n")]
-        return f"{_head(at, level)}{logger}: {INDENT.join(lines)}\n"
+        first, _, rest = message[:LONGEST_MESSAGE].partition("\n")
+        return f"{_head(at, level)}{logger}: {clean(first)}{_below(rest)}\n"
+
+
+def _below(lines: str) -> str:
+    """Further lines of an entry are indented: none can pass for an entry of its own."""
+    return "".join(INDENT + clean(line) for line in lines[:LONGEST_MESSAGE].split("\n")) if lines else ""
+
+
+def _reload_level(reloaded: ConfigReloaded) -> str:
+    return "info" if reloaded.result == "ok" else "error"
 
 
 def _breaker_level(change: BreakerChanged) -> str:

@@ -92,8 +92,8 @@ class Log:
         match entry:
             case RequestFinished(record):
                 return self._lines.request(at, record)
-            case ConfigReloaded(result, hash):
-                return self._lines.reload(at, result, hash)
+            case ConfigReloaded():
+                return self._lines.reload(at, entry)
             case BreakerChanged():
                 return self._lines.breaker(at, entry)
             case BudgetCrossed():

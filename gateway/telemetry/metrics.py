@@ -145,7 +145,7 @@ class Metrics:
             case RequestStarted(model) | RequestEnded(model):
                 change = 1 if type(event) is RequestStarted else -1
                 self._gauge(families.IN_FLIGHT, self._models.get(model, OTHER))[0] += change
-            case ConfigReloaded(result, hash):
+            case ConfigReloaded(result, hash, _):
                 self._config = (hash, result == "ok")
                 self._cell(families.RELOADS, result)[0] += 1
             case LedgerState():

@@ -75,7 +75,7 @@ def _headline() -> list[Panel]:
         number(
             About(
                 "First token, 95%",
-                "So long after their arrival, 95% of requests had their first useful content. Of all teams.",
+                "So long after they had come in whole, 95% of requests had their first useful content. Of all teams.",
                 *(SECONDS, 3, 4, ((None, GREEN), (2.5, YELLOW), (10, RED)), 2),
             ),
             Query(quantile_over_range(0.95, "gateway_time_to_first_token_seconds", WHERE)),
@@ -159,7 +159,7 @@ def _time() -> list[Panel]:
         trend(
             About(
                 "Duration, 95% by route",
-                "From a request's arrival to the end of its answer; 95% were sooner. Of all teams.",
+                "From the whole request, its body read, to the end of its answer; 95% were sooner. Of all teams.",
                 *(SECONDS, 8),
             ),
             Query(quantile(0.95, "gateway_request_duration_seconds", WHERE, "le, route"), "{{route}}"),

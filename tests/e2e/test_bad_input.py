@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from typing import Any
 
@@ -184,6 +185,7 @@ def test_a_header_bomb(gateway: Gateway, upstream: Upstream, headers: bytes) -> 
 def test_what_is_not_http(gateway: Gateway, upstream: Upstream, data: bytes) -> None:
     answer = raw(gateway, data)
     assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
+    assert answer == b"" or b"\r\nx-request-id: req_" in answer
     assert upstream.requests == []
 
 
@@ -205,9 +207,32 @@ def test_no_such_place(gateway: Gateway, upstream: Upstream, method: str, path: 
     head, _, content = raw(gateway, line.encode()).partition(b"\r\n\r\n")
     assert head.split(b" ")[1] == str(status).encode()
     assert json.loads(content)["error"].keys() == {"message", "type", "param", "code"}
+    assert b"\r\nx-request-id: req_" in head.lower()
     if status == 405:
         assert b"\r\nallow: " in head.lower()
     assert upstream.requests == []
+
+
+LISTED = ["/v1/models", "/v1/models/a", "/v1/models/nobody", "/v1/nothing", "/nothing"]
+
+
+@pytest.mark.parametrize("path", LISTED)
+def test_every_answer_has_the_requests_id(gateway: Gateway, path: str) -> None:
+    """The client's, else ours; one that a chat would be refused for is not echoed."""
+
+    def told(given: bytes | None) -> str:
+        headers = {} if given is None else {b"x-request-id": given}
+        return gateway.client.get(path, headers=headers).headers["x-request-id"]
+
+    assert told(b"mine-1") == "mine-1"
+    assert told(b"x" * 128) == "x" * 128
+    ours = [told(given) for given in (None, b"x" * 129, b"a\tb", "\u00e9".encode())]
+    assert len(set(ours)) == len(ours)
+    assert all(re.fullmatch("req_[0-9a-f]{24}", each) for each in ours)
+
+
+def test_a_probe_needs_no_id(gateway: Gateway) -> None:
+    assert "x-request-id" not in gateway.client.get("/healthz").headers
 
 
 def test_a_log_line_for_each_and_no_content(gateway: Gateway, upstream: Upstream) -> None:

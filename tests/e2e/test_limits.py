@@ -124,10 +124,22 @@ keys:
         assert "limits[1]" in ask("bob", "w")[1]
 
 
-def test_a_dry_run_counts_nothing_and_a_reload_keeps_the_count(tmp_path: Path, upstream: Upstream) -> None:
-    with Gateway(tmp_path, routes(upstream, "requests_per_minute: 2")) as gateway:
+def test_a_dry_run_is_a_request_without_tokens(tmp_path: Path, upstream: Upstream) -> None:
+    with Gateway(tmp_path, routes(upstream, "requests_per_minute: 3, tokens_per_minute: 1000")) as gateway:
+        left = []
         for _ in range(3):
-            assert gateway.chat("m", headers={"x-gateway-dry-run": "true"}).status_code == 200
+            answer = gateway.chat("m", headers={"x-gateway-dry-run": "true"})
+            assert (answer.status_code, answer.json()["targets"][0]["model"]) == (200, "m")
+            left.append(tuple(answer.headers[f"x-ratelimit-remaining-{kind}"] for kind in ("requests", "tokens")))
+        assert left == [("2", "1000"), ("1", "1000"), ("0", "1000")]
+        for headers in ({"x-gateway-dry-run": "true"}, {}):
+            refused = gateway.chat("m", headers=headers)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert upstream.requests == []
+
+
+def test_a_reload_keeps_the_count(tmp_path: Path, upstream: Upstream) -> None:
+    with Gateway(tmp_path, routes(upstream, "requests_per_minute: 2")) as gateway:
         assert gateway.chat("m").headers["x-ratelimit-remaining-requests"] == "1"
         gateway.reload(routes(upstream, "requests_per_minute: 3"))
         until("the reload", lambda: gateway.chat("m").headers["x-ratelimit-limit-requests"] == "3")

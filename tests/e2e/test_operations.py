@@ -9,6 +9,7 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -70,6 +71,31 @@ def test_the_old_file_put_back_after_a_bad_one_is_a_good_one(tmp_path: Path, rou
         gateway.reload(routes)
         until("the gauge", lambda: gateway.metric("gateway_config_last_reload_successful") == 1)
         assert reloads(gateway, "ok") == 1
+
+
+@pytest.mark.parametrize("args", [[], ["--workers", "2"]], ids=["one process", "two workers"])
+def test_a_reload_is_one_line_and_so_is_each_warning(tmp_path: Path, routes: str, args: list[str]) -> None:
+    """However many processes take it."""
+    late = "  late: {base_url: http://x/v1, api_key: '${NOBODY_HAS_IT}'}\nmodels:\n"
+
+    def told() -> list[dict[str, Any]]:
+        """From the first reload on, but for what requests and the end of the process say."""
+        whole = gateway.log.rpartition("\n")[0].splitlines()
+        lines = [json.loads(line) for line in whole]
+        first = next((at for at, line in enumerate(lines) if line["event"] == "reload"), len(lines))
+        return [each for each in lines[first:] if each["event"] == "reload" or each["level"] == "warning"]
+
+    with Gateway(tmp_path, routes, env=ENV, args=args) as gateway:
+        gateway.reload("version: 2")
+        until("the rejection", told)
+        gateway.reload(moved(routes).replace("models:\n", late, 1))
+        until("the reload", lambda: {fresh(gateway) for _ in range(12)} == {"b"}, 10)
+        until("the warnings", lambda: len(told()) >= 4)
+    rejected, accepted, *warnings = told()
+    assert rejected["config"] != accepted["config"]
+    assert "version: must be 1" in rejected["problems"]
+    assert accepted.keys() == {"time", "level", "event", "result", "config"}
+    assert [line["message"].split(" is ")[0] for line in warnings] == ["provider late", "model wild/*"]
 
 
 def test_sighup_reloads_on_every_worker(tmp_path: Path, routes: str, upstream: Upstream) -> None:

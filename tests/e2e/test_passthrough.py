@@ -162,6 +162,13 @@ def test_both_bodies_are_streamed(gateway: Gateway, upstream: Upstream) -> None:
         upstream.default = before
 
 
+def test_a_dry_run_goes_nowhere(gateway: Gateway, upstream: Upstream) -> None:
+    """It calls nobody, here too; nor is it a way around limits."""
+    refused = ask(gateway, "POST", "/files", content=b"x", headers={"x-gateway-dry-run": "true"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "x-gateway-dry-run")
+    assert upstream.requests == []
+
+
 @pytest.mark.parametrize(
     ("status", "seen"), [(400, 400), (404, 404), (429, 429), (500, 500), (401, 502), (403, 502), (302, 502), (204, 204)]
 )

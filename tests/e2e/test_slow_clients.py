@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ PIECE = 64 * 1024
 PIECES = 400  # of one answer: 25 MB
 MB = 1024 * 1024
 HELD = 0.6 * MB  # at most, of one stream: what waits on both sides, and the sockets' own books
+UPLOAD = 1.0  # seconds that a client makes a body wait
 CANCELLED = "SELECT * FROM requests WHERE outcome = 'cancelled'"
 IDLE = """
   - {name: flood, match: {model: flood}, use: [a], retries: 0, timeout: {idle: 1s, total: 30s}}
@@ -117,6 +119,36 @@ def read_to_end(client: socket.socket) -> None:
         tail = (tail + data)[-64:]
     if not tail.endswith(b"0\r\n\r\n"):
         raise ConnectionResetError
+
+
+def test_a_slow_upload_is_no_part_of_the_duration(gateway: Gateway) -> None:
+    """It is the stage `read`. The pause begins once the gateway has asked for the body, when it knows the head."""
+
+    def told() -> tuple[float, float, float]:
+        names = [("gateway_request_duration_seconds_count", "b"), ("gateway_request_duration_seconds_sum", "b")]
+        count, seconds = (gateway.metric(name, model=model) for name, model in names)
+        return count, seconds, gateway.metric("gateway_stage_seconds_sum", stage="read")
+
+    before = told()
+    head, _, body = request("b").partition(b"\r\n\r\n")
+    with contextlib.closing(connect(gateway)) as client:
+        client.sendall(head + b"\r\nexpect: 100-continue\r\n\r\n")
+        assert client.recv(MB).startswith(b"HTTP/1.1 100 ")
+        client.sendall(body[:10])
+        time.sleep(UPLOAD)
+        whole = time.monotonic()
+        client.sendall(body[10:])
+        answered = client.recv(MB)
+        assert answered.startswith(b"HTTP/1.1 200 ")
+        until("it is counted", lambda: told()[0] == before[0] + 1)
+        took = time.monotonic() - whole
+    _, seconds, read = told()
+    assert read - before[2] >= UPLOAD
+    assert seconds - before[1] <= took
+    found = re.search(rb"x-request-id: (\S+)", answered)
+    assert found is not None
+    one = "SELECT * FROM requests WHERE id = ?"
+    assert until("its row", lambda: gateway.rows(one, found[1].decode()))[0]["duration"] <= took
 
 
 def silence(_: Received) -> list[Step]:

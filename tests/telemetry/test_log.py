@@ -108,6 +108,15 @@ def test_reloads(result: str, level: str, text: str) -> None:
     assert (found["event"], found["level"], found["result"], found["config"]) == ("reload", level, result, "beef")
 
 
+def test_a_rejected_file_s_problems_stand_below_it_and_pass_for_nothing_else() -> None:
+    rejected = ConfigReloaded("rejected", "beef", "routes.yaml:3: no\n2026-11-26 INFO \x1b[1mforged")
+    head, *below = written("text", rejected).splitlines()
+    assert head.endswith("ERROR   reload rejected config=beef stays in force")
+    assert below == ["    routes.yaml:3: no", "    2026-11-26 INFO \\u001b[1mforged"]
+    assert "problems" not in json.loads(written("json", ConfigReloaded("ok", "beef")))
+    assert json.loads(written("json", rejected))["problems"].startswith("routes.yaml:3: no\\n2026")
+
+
 @pytest.mark.parametrize(("state", "level"), [("open", "warning"), ("half_open", "info"), ("closed", "info")])
 def test_breakers(state: str, level: str) -> None:
     change = BreakerChanged("qwen", "vllm-0:8000", state, "5 failures in a row, last connect")

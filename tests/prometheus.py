@@ -158,16 +158,16 @@ class Prometheus(Daemon):
         assert len(found) <= 1, f"{promql} has {len(found)} series"
         return found[0].value if found else None
 
-    def wait(self, promql: str, timeout: float = 20.0) -> list[Point]:
+    def wait(self, promql: str, timeout: float = 60.0) -> list[Point]:
         """The answer of a query once it has one: use comparisons, `up == 1`."""
         return until(promql, lambda: self.query(promql), timeout)
 
-    def wait_all(self, *promql: str, timeout: float = 30.0) -> None:
-        """Until each has an answer. Says which had none."""
-        missing: list[str] = []
+    def wait_all(self, *promql: str, timeout: float = 120.0) -> None:
+        """Until each has had an answer. Says which had none."""
+        missing = [*promql]
 
         def all_there() -> bool:
-            missing[:] = [query for query in promql if not self.query(query)]
+            missing[:] = [query for query in missing if not self.query(query)]
             return not missing
 
         try:

@@ -25,6 +25,7 @@ class Run(NamedTuple):
     range: int  # seconds: `$__range` and `$__rate_interval`
     seen: float  # seconds between the first scrape and the last
     gap: float  # the most seconds from one scrape to the next: more than one on a busy machine
+    stretch: float  # how many times what was counted the recorded rates show (`test_panels.stretch`)
 
 
 Compute = Callable[[Ledger, Choice, Run], Figures]
@@ -33,18 +34,23 @@ Compute = Callable[[Ledger, Choice, Run], Figures]
 class Figure(NamedTuple):
     """Of one query. `by`: the labels that tell its series apart.
 
-    How near it must come: `exact` but for 0.1%; `rule`: recorded at another moment than that of the last scrape, and so
-    extrapolated by about a scrape at most; `time`: the machine's time is counted in steps of a scrape, and ends up to a
-    step and a scrape too early; `usd`: a sum with the machine's cost in it, which the same makes up to so much smaller.
+    How near it must come: `exact` but for 0.1%; `time`: the machine's time is counted in steps of a scrape, and ends up
+    to a step and a scrape too early; `usd`: a sum with the machine's cost in it, which the same makes up to so much
+    smaller.
     """
 
     by: tuple[str, ...]
     compute: Compute
-    near: Literal["exact", "rule", "time", "usd"] = "exact"
+    near: Literal["exact", "time", "usd"] = "exact"
 
 
 def per_hour(figures: Figures, seconds: float) -> Figures:
     return times(3600 / seconds, figures)
+
+
+def recorded(figures: Figures, run: Run) -> Figures:
+    """Per hour, as the recorded rates have it."""
+    return times(run.stretch, per_hour(figures, RULE))
 
 
 EVERYTHING = Choice()
@@ -166,33 +172,22 @@ COST: Mapping[str, Mapping[str, Figure]] = {
         "B": Figure((), lambda it, c, r: per_hour(it.baseline(c), r.range)),
     },
     "Saved per hour, whole gateway": {
-        "A": Figure((), lambda it, c, r: per_hour(minus(it.baseline(EVERYTHING), it.cost(EVERYTHING)), RULE), "rule"),
+        "A": Figure((), lambda it, c, r: recorded(minus(it.baseline(EVERYTHING), it.cost(EVERYTHING)), r)),
         "B": Figure(
             (),
             lambda it, c, r: minus(
-                per_hour(
-                    minus(
-                        it.baseline(EVERYTHING),
-                        total({k: v for k, v in it.cost(EVERYTHING, ["model"]).items() if k != (MACHINE,)}),
-                    ),
-                    RULE,
-                ),
+                recorded(minus(it.baseline(EVERYTHING), api(it)), r),
                 {(): MACHINE_USD_PER_HOUR},
             ),
-            "rule",
         ),
     },
     **{f"Spent per hour by {label}": spent_per_hour(label) for label in ("task", "team", "model", "hosting")},
     "Utilisation": {
-        "A": Figure(
-            ("model",), lambda it, c, r: times(1 / MACHINE_USD_PER_HOUR, per_hour(charged(it, c), RULE)), "rule"
-        )
+        "A": Figure(("model",), lambda it, c, r: times(1 / MACHINE_USD_PER_HOUR, recorded(charged(it, c), r))),
     },
     "Hardware and its idle part, per hour": {
         "A": Figure(("model",), lambda it, c, r: per_hour(hardware(r, c), r.seen)),
-        "B": Figure(
-            ("model",), lambda it, c, r: minus(per_hour(hardware(r, c), r.seen), per_hour(charged(it, c), RULE)), "rule"
-        ),
+        "B": Figure(("model",), lambda it, c, r: minus(per_hour(hardware(r, c), r.seen), recorded(charged(it, c), r))),
     },
     "Traffic against break-even": {
         "A": Figure(("model",), lambda it, c, r: times(1 / r.range, machine_tokens(it, c))),

@@ -1,4 +1,9 @@
-"""Tool calls of a real model, through the translation of responses: they keep to their schema, and arrive whole."""
+"""Tool calls of a real model, through the translation of responses: they keep to their schema, and arrive whole.
+
+What is asked of the model holds for whatever it says, as that hangs on the processor's arithmetic: llama.cpp's grammar
+leaves it the names of CITIES. It needs the tools in every request: without them, what happens to begin with a tool's
+name is an error to llama.cpp, as no tool was offered.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +23,28 @@ providers:
 models:
   tools: {provider: tools, hosting: self, price: {usd_per_hour: 0.05, tokens_per_second: {input: 300, output: 90}}}
 """
+CITIES = ["Bern (BE)", "Thun (BE)"]
 WEATHER = {
     "type": "function",
     "name": "weather",
     "description": "By city.",
     "parameters": {
         "type": "object",
-        "properties": {"city": {"type": "string", "maxLength": 12}},
+        "properties": {"city": {"type": "string", "enum": CITIES}},
         "required": ["city"],
         "additionalProperties": False,
     },
     "strict": True,
 }
+CALLING = {
+    "model": "tools",
+    "tools": [WEATHER],
+    "tool_choice": "required",
+    "parallel_tool_calls": False,
+    "max_output_tokens": 100,
+    "temperature": 0,
+}
+QUESTION = {"role": "user", "content": "What is the weather in Bern?"}
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +55,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 def ask(gateway: Gateway, *, stream: bool) -> dict[str, Any]:
     """The call, which is all that the answer holds."""
-    body = {
-        "model": "tools",
-        "input": "What is the weather in Bern?",
-        "tools": [WEATHER],
-        "tool_choice": "required",
-        "parallel_tool_calls": False,
-        "max_output_tokens": 100,
-        "temperature": 0,
-        "stream": stream,
-    }
+    body = {**CALLING, "input": [QUESTION], "stream": stream}
     answer = gateway.client.post("/v1/responses", json=body)
     assert answer.status_code == 200, answer.text
     if not stream:
@@ -70,14 +76,20 @@ def ask(gateway: Gateway, *, stream: bool) -> dict[str, Any]:
 def test_a_function(gateway: Gateway, stream: bool) -> None:
     call = ask(gateway, stream=stream)
     assert (call["type"], call["name"], call["status"]) == ("function_call", "weather", "completed")
-    assert json.loads(call["arguments"]) == {"city": "Bern"}
+    assert json.loads(call["arguments"]) in [{"city": city} for city in CITIES]
 
 
 def test_the_result_goes_back(gateway: Gateway) -> None:
+    """The model reads it: by how many tokens more, where it is longer."""
     call = ask(gateway, stream=False)
-    result = {"type": "function_call_output", "call_id": call["call_id"], "output": "Rain."}
-    history = [{"role": "user", "content": "What is the weather in Bern?"}, call, result]
-    body = {"model": "tools", "input": history, "max_output_tokens": 12}
-    answer = gateway.client.post("/v1/responses", json=body)
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["output"][0]["content"][0]["text"]
+
+    def tokens_read(result: str) -> int:
+        history = [QUESTION, call, {"type": "function_call_output", "call_id": call["call_id"], "output": result}]
+        answer = gateway.client.post("/v1/responses", json={**CALLING, "input": history, "max_output_tokens": 12})
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        assert body["output"]
+        read: int = body["usage"]["input_tokens"]
+        return read
+
+    assert tokens_read("Rain." * 20) >= tokens_read("Rain.") + 19

@@ -159,7 +159,8 @@ class Flight:
         elif result == "relayed":
             usage = NOTHING
         else:
-            usage = seen.failed_usage(result, end.status, self.estimated_input)
+            billed = target.model.bills_filtered and self.call is not None and not self.call.form.sold
+            usage = seen.failed_usage(result, end.status, self.estimated_input, bills_filtered=billed)
         if end.committed:  # the client has it, or a part of it
             self.usage = together(self.usage, usage)
         price = target.price if usage.more is None else priced(usage, target.price)

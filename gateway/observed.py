@@ -88,10 +88,12 @@ class Observed:
             estimated=True,
         )
 
-    def failed_usage(self, kind: str, status: int, estimated_input: int) -> Usage:
-        """What a failed or cancelled attempt is charged for."""
+    def failed_usage(self, kind: str, status: int, estimated_input: int, *, bills_filtered: bool = False) -> Usage:
+        """What a failed or cancelled attempt is charged for; `bills_filtered`: what a filter refused, too."""
         seen_output = self.text_bytes or self.reasoning_bytes
         free = not self.sent or kind in FREE_KINDS or 400 <= status < 500
+        if bills_filtered and kind == Kind.CONTENT_FILTER:
+            free = False
         if self.reported is None and not seen_output and free:
             return NOTHING
         usage = self.usage(estimated_input)

@@ -16,6 +16,7 @@ from gateway.config.prices import Book, NotInTheBook, moment_text, needs_book, p
 from gateway.config.problems import Data, Problems, Warned
 from gateway.config.schema_prices import TokenPrice
 from gateway.config.types import ProviderConfig
+from gateway.core.dialects import bills_filtered
 from gateway.core.forms import Endpoint as Asked
 from gateway.core.pricing import NANO_PER_USD, Price
 from gateway.core.routing import Model, Rules, Timeouts
@@ -86,6 +87,7 @@ class Models:
             apis=provider.apis,
             cap_name=_cap_name(provider),
             server=provider.server,
+            bills_filtered=bills_filtered(provider.server or provider.options.get("litellm_provider", "")),
             only=_THROUGH_LITELLM if provider.dialect == "litellm" else frozenset(),
             max_extra_nano=nano(first(written.max_extra_usd, defaults.max_extra_usd, None)),
             max_in_flight=first(written.max_in_flight, defaults.max_in_flight, None),

@@ -82,6 +82,7 @@ class Dialect(NamedTuple):
     thinking: Thinking | None = None
     no_developer: str = ""  # the source of its having no role `developer`: it becomes `system`
     developer_models: tuple[str, ...] = ()  # globs of models that have the role all the same
+    bills_filtered: str = ""  # the source of its charging for a prompt that its filter refuses
 
 
 _OPENAI_REASONING = ("o1*", "o3*", "o4*", "gpt-5*")
@@ -106,7 +107,10 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect("openai", "OpenAI", "platform.openai.com/docs/api-reference/chat", ("api.openai.com",),
             _OPENAI_RULES, _OPENAI_THINKING),
     Dialect("azure", "Azure OpenAI", "learn.microsoft.com/azure/ai-foundry/openai/reference",
-            ("openai.azure.com", "cognitiveservices.azure.com"), _OPENAI_RULES, _OPENAI_THINKING),
+            ("openai.azure.com", "cognitiveservices.azure.com"), _OPENAI_RULES, _OPENAI_THINKING,
+            # What it made of an answer meanwhile is charged, too, and nobody can see how much.
+            bills_filtered="github.com/MicrosoftDocs/azure-ai-docs, articles/ai-services/openai/concepts/"
+                           "content-filter.md: a 400 is charged, as the prompt was evaluated"),
     Dialect("deepseek", "DeepSeek", "api-docs.deepseek.com/api/create-chat-completion", ("api.deepseek.com",),
             (Rename("max_completion_tokens", "max_tokens", "api-docs.deepseek.com/api/create-chat-completion"),
              Drop(_DEEPSEEK_SAMPLING, "api-docs.deepseek.com/guides/thinking_mode: not supported, without effect",
@@ -181,6 +185,11 @@ class Adapted(NamedTuple):
 
 
 AS_IT_CAME = Adapted()
+
+
+def bills_filtered(server: str) -> bool:
+    """Whether a server charges for what its filter refuses."""
+    return server in BY_NAME and bool(BY_NAME[server].bills_filtered)
 
 
 def dialect_at(base_url: str) -> str:

@@ -54,6 +54,7 @@ class Model(NamedTuple):
     only: frozenset[str] = frozenset()  # endpoints that can be asked for at all; empty: all of its `apis`
     server: str = ""  # a name in `dialects.BY_NAME`: what its server is known to be; empty: nobody says
     apis: frozenset[str] = frozenset({"chat"})  # that its server has: chat, messages, count_tokens, responses
+    bills_filtered: bool = False  # a prompt that its filter refuses is charged for
     max_extra_nano: int | None = None  # nano-USD a request may cost beyond its tokens; None: nothing is known
 
 

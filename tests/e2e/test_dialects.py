@@ -17,7 +17,7 @@ import pytest
 from gateway.core.dialects import BY_NAME
 from tests.answers import read, told
 from tests.dialects import ABOUT, CALLS, DATA, KEY, NAMES, models, providers, replay
-from tests.replies import http
+from tests.replies import content_filtered, http
 from tests.servers import Gateway, until
 from tests.upstream import Upstream
 
@@ -135,6 +135,22 @@ def test_azure_by_deployment(replayed: Gateway, server: Upstream) -> None:
     sent = server.calls[-1]
     assert sent.path == "/azure/openai/deployments/my-deployment/chat/completions?api-version=2024-10-21"
     assert (sent.header("api-key"), sent.header("authorization")) == (KEY, None)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("name", ["azure", "openai"])
+def test_what_azures_filter_refuses_is_charged_and_others_is_not(
+    name: str, stream: bool, replayed: Gateway, server: Upstream
+) -> None:
+    server.script(ABOUT[name]["model"], content_filtered())
+    answer = replayed.post(json={"model": name, "messages": HELLO, "stream": stream})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "content_filter")
+    one = "SELECT r.estimated_input, a.* FROM attempts a JOIN requests r ON r.id = a.request_id WHERE r.id = ?"
+    row = until("the row", lambda: replayed.rows(one, answer.headers["x-request-id"]))[0]
+    charged = row["estimated_input"] if name == "azure" else 0
+    assert (row["result"], row["input_tokens"], row["output_tokens"]) == ("content_filter", charged, 0)
+    assert row["cost_nano"] == charged * 1000  # at 1 $ a million
+    assert row["estimated_input"] > 0
 
 
 def test_a_dry_run_names_what_is_changed(replayed: Gateway, server: Upstream) -> None:

@@ -176,6 +176,16 @@ def test_azure(gateway: Gateway, upstream: Upstream, speak: Any, stream: bool) -
     assert sent.header("api-key") == KEY
 
 
+def test_azures_filter_is_charged_here_too(gateway: Gateway, speak: Any) -> None:
+    speak(replies.content_filtered())
+    answer = gateway.chat("deployed")
+    assert answer.status_code == 400
+    one = "SELECT * FROM attempts WHERE request_id = ?"
+    row = until("the row", lambda: gateway.rows(one, answer.headers["x-request-id"]))[0]
+    assert row["result"] == "content_filter"
+    assert row["cost_nano"] == row["input_tokens"] * 2000 > 0  # at 2 $ a million
+
+
 PATHS: dict[str, dict[str, Any]] = {
     "/messages": {"messages": [{"role": "user", "content": "Hi."}], "max_tokens": 100},
     "/responses": {"input": "Hi."},

@@ -82,6 +82,7 @@ class Dialect(NamedTuple):
     thinking: Thinking | None = None
     no_developer: str = ""  # the source of its having no role `developer`: it becomes `system`
     developer_models: tuple[str, ...] = ()  # globs of models that have the role all the same
+    no_named_choice: str = ""  # the source of its not knowing a function's name as `tool_choice`
     bills_filtered: str = ""  # the source of its charging for a prompt that its filter refuses
 
 
@@ -160,7 +161,8 @@ DIALECTS: tuple[Dialect, ...] = (
             developer_models=("*gpt-oss*",)),
     Dialect("llamacpp", "llama.cpp", "github.com/ggml-org/llama.cpp, tools/server/README.md", (), (),
             Thinking(_TEMPLATE, "github.com/ggml-org/llama.cpp, tools/server/README.md, `chat_template_kwargs`",
-                     read=READ)),
+                     read=READ),
+            no_named_choice="ggml-org/llama.cpp#26535: an object is read as `auto`"),
     Dialect("ollama", "Ollama", "docs.ollama.com/api/openai-compatibility", (),
             (Rename("max_completion_tokens", "max_tokens", "docs.ollama.com/api/openai-compatibility: is not listed",
                     read=READ),),
@@ -211,6 +213,8 @@ def adapted(call: Call, model: Model, upstream_name: str) -> Adapted:
         work.switch(dialect.thinking)
     if no_developer:
         work.no_developer()
+    if dialect.no_named_choice:
+        work.no_named_choice()
     return Adapted(work.edits, tuple(work.dropped), tuple(work.mapped)) if work.edits else AS_IT_CAME
 
 
@@ -283,6 +287,27 @@ class _Work:
             changed = [{**each, "role": "system"} if each.get("role") == "developer" else each for each in messages]
             self.edits["messages"] = self.call.encode(changed)
             self.mapped.append("developer -> system")
+
+
+    def no_named_choice(self) -> None:
+        """A function that is named becomes the only one, of which one is required. One that is not there stays."""
+        if self.call.source("tool_choice")[:1] != b"{":
+            return
+        name, tools = _named(self.call.decoded("tool_choice")), self.call.decoded("tools")
+        found = [each for each in tools if _named(each) == name] if name and isinstance(tools, list) else []
+        if found:
+            self.edits["tool_choice"] = self.call.encode("required")
+            self.mapped.append("tool_choice -> required")
+            if len(found) < len(tools):
+                self.edits["tools"] = self.call.encode(found)
+                self.mapped.append("tools -> the chosen one alone")
+
+
+def _named(value: Any) -> str:  # noqa: ANN401 - JSON can be anything
+    """The function's name of a tool, or of a choice among them; empty where it has none."""
+    function = value.get("function") if isinstance(value, dict) and value.get("type") == "function" else None
+    name = function.get("name") if isinstance(function, dict) else None
+    return name if isinstance(name, str) else ""
 
 
 def thinks(call: Call) -> bool | None:

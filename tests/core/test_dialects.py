@@ -17,6 +17,10 @@ DEVELOPER = [{"role": "developer", "content": "Be brief."}, *HELLO]
 SYSTEM = [{"role": "system", "content": "Be brief."}, *HELLO]
 
 
+LOOK, CALC, ABSENT = ({"type": "function", "function": {"name": name}} for name in ("look", "calc", "absent"))
+TOOLS = [CALC, LOOK]
+
+
 def call(**members: Any) -> Call:
     body = json.dumps({"model": "m", "messages": HELLO, **members}).encode()
     return parse(Endpoint.CHAT, [], body, CODEC)
@@ -87,6 +91,12 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("ollama", "gpt-oss:20b", {"reasoning": {"enabled": False}}, {"reasoning_effort": "none"}),
     ("tgi", "tgi", {"max_completion_tokens": 9}, {"max_tokens": 9}),
     ("huggingface", "Qwen/Qwen3-32B:together", {"enable_thinking": True}, {"enable_thinking": True}),
+    ("llamacpp", "m", {"tools": TOOLS, "tool_choice": LOOK}, {"tools": [LOOK], "tool_choice": "required"}),
+    ("llamacpp", "m", {"tools": [LOOK], "tool_choice": LOOK}, {"tools": [LOOK], "tool_choice": "required"}),
+    ("llamacpp", "m", {"tools": TOOLS, "tool_choice": "auto"}, {"tools": TOOLS, "tool_choice": "auto"}),
+    ("llamacpp", "m", {"tools": TOOLS, "tool_choice": ABSENT}, {"tools": TOOLS, "tool_choice": ABSENT}),
+    ("llamacpp", "m", {"tool_choice": LOOK}, {"tool_choice": LOOK}),
+    ("vllm", "m", {"tools": TOOLS, "tool_choice": LOOK}, {"tools": TOOLS, "tool_choice": LOOK}),
     ("", "gpt-5", {"max_tokens": 9, "enable_thinking": True}, {"max_tokens": 9, "enable_thinking": True}),
 ]  # fmt: skip
 
@@ -96,10 +106,15 @@ def test_rules(server: str, name: str, members: dict[str, Any], expected: dict[s
     assert sent(server, name, **members) == expected
 
 
+TOLD = {"tools", "tool_choice"}  # members whose value may be another one, which is told
+
+
 def test_every_member_that_goes_missing_is_named() -> None:
     for server, name, members, expected in CASES:
         changes = adapted(call(**members), Model("m", "p", name, server=server), name)
         gone = members.keys() - expected.keys() - {"messages"}
+        mapped = {each.partition(" ->")[0] for each in changes.mapped}
+        assert mapped >= {name for name in expected.keys() & members.keys() & TOLD if expected[name] != members[name]}
         assert gone == {*changes.dropped, *(each.partition(" ->")[0] for each in changes.mapped)} - expected.keys() - {
             "developer"
         }

@@ -61,6 +61,14 @@ def test_a_tool_is_called(gateway: Gateway, endpoint: str, stream: bool) -> None
 
 
 @pytest.mark.compatible(endpoint="/embeddings", system="smollm2", how="whole")
+def test_the_embedded_models_server_is_known(gateway: Gateway) -> None:
+    """It is llama.cpp, whose rules hold for it."""
+    tools = [{"type": "function", "function": {"name": name}} for name in ("one", "two")]
+    body = {"model": "smol", "messages": HELLO, "tools": tools, "tool_choice": tools[1]}
+    told = gateway.post(json=body, headers={"x-gateway-dry-run": "true"}).json()["targets"][0]
+    assert told["mapped"] == ["tool_choice -> required", "tools -> the chosen one alone"]
+
+
 def test_embeddings(gateway: Gateway) -> None:
     answer = gateway.post("/v1/embeddings", json={"model": "smol", "input": ["a cat", "a dog"]})
     assert [len(row["embedding"]) for row in answer.json()["data"]] == [576] * 2

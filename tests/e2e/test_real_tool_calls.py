@@ -20,7 +20,9 @@ ROUTES = """
 version: 1
 providers:
   tools: {base_url: "@BASE@"}
+  known: {base_url: "@BASE@", server: llamacpp}
 models:
+  known: {provider: known, model: tools, hosting: self, price: unmetered}
   tools: {provider: tools, hosting: self, price: {usd_per_hour: 0.05, tokens_per_second: {input: 300, output: 90}}}
 """
 CITIES = ["Bern (BE)", "Thun (BE)"]
@@ -45,6 +47,9 @@ CALLING = {
     "temperature": 0,
 }
 QUESTION = {"role": "user", "content": "What is the weather in Bern?"}
+
+
+NAMES = ("weather", "forecast")
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +82,35 @@ def test_a_function(gateway: Gateway, stream: bool) -> None:
     call = ask(gateway, stream=stream)
     assert (call["type"], call["name"], call["status"]) == ("function_call", "weather", "completed")
     assert json.loads(call["arguments"]) in [{"city": city} for city in CITIES]
+
+
+def named(name: str) -> dict[str, Any]:
+    """Tools that differ in name alone, of which one is asked for by name, which llama.cpp by itself reads as `auto`."""
+    parameters = WEATHER["parameters"]
+    tools = [{"type": "function", "function": {"name": each, "parameters": parameters}} for each in NAMES]
+    return {
+        "model": "known",
+        "messages": [{"role": "user", "content": "What is the weather in Bern?"}],
+        "tools": tools,
+        "tool_choice": {"type": "function", "function": {"name": name}},
+        "parallel_tool_calls": False,
+        "max_tokens": 60,
+        "temperature": 0,
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_function_that_is_named_is_called(gateway: Gateway, name: str) -> None:
+    """Of two that would do, the one that was asked for, whichever it is."""
+    answer = gateway.post(json=named(name))
+    assert answer.status_code == 200, answer.text
+    called = [each["function"]["name"] for each in answer.json()["choices"][0]["message"]["tool_calls"]]
+    assert called == [name]
+
+
+def test_what_a_named_function_becomes_is_told(gateway: Gateway) -> None:
+    told = gateway.post(json=named(NAMES[1]), headers={"x-gateway-dry-run": "true"}).json()["targets"][0]
+    assert told["mapped"] == ["tool_choice -> required", "tools -> the chosen one alone"]
 
 
 def test_the_result_goes_back(gateway: Gateway) -> None:

@@ -32,8 +32,8 @@ a request goes through a real gateway to an upstream that fails in this way. The
   `content_filter`, and never after content.
 - With `x-gateway-no-fallback: true`, or a kind that is not in `fallback_on`, the client gets 504 after `timeout`, 503
   after `connect` and `rate_limited`, the upstream's own words after `context_length` and `content_filter`, else 502.
-- Azure charges for a prompt that its filter refuses, and does not say how much: its estimated input is settled there, where
-  the tables say nothing.
+- Azure charges for a prompt that its filter refuses, and does not say how much: its estimated input is settled there,
+  where the table says nothing.
 - Each attempt has a row in the ledger with its kind and what it is charged.
 """
 

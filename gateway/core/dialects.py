@@ -288,7 +288,6 @@ class _Work:
             self.edits["messages"] = self.call.encode(changed)
             self.mapped.append("developer -> system")
 
-
     def no_named_choice(self) -> None:
         """A function that is named becomes the only one, of which one is required. One that is not there stays."""
         if self.call.source("tool_choice")[:1] != b"{":

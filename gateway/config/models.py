@@ -87,7 +87,7 @@ class Models:
             apis=provider.apis,
             cap_name=_cap_name(provider),
             server=provider.server,
-            bills_filtered=bills_filtered(provider.server or provider.options.get("litellm_provider", "")),
+            bills_filtered=bills_filtered(provider.server or str(provider.options.get("litellm_provider"))),
             only=_THROUGH_LITELLM if provider.dialect == "litellm" else frozenset(),
             max_extra_nano=nano(first(written.max_extra_usd, defaults.max_extra_usd, None)),
             max_in_flight=first(written.max_in_flight, defaults.max_in_flight, None),

@@ -125,7 +125,8 @@ def metrics_page(families: Mapping[str, Family]) -> str:
         MADE.format(source="gateway/telemetry/families.py"),
         "At `/metrics` on the operations listener; one scrape covers all workers and lags by a second at most. Values "
         "of labels come from the configuration only; anything else is `other`, and what is not there is `none`. "
-        "Recording rules, alerts and questions to ask: [monitoring](../monitoring.md).",
+        "Recording rules, alerts and questions to ask: [monitoring](../monitoring.md). Utilisation is a rule, "
+        "`model:gateway_utilisation:ratio_rate5m`, or a quotient of two metrics: [cost](../cost.md#in-prometheus).",
         _table(("metric", "kind", "labels", "meaning"), rows),
         "## Processes",
         f"Of each process of the gateway, by the label `{LABEL}` (`gateway`, `worker 0`, ...), where there is a /proc:",

@@ -19,6 +19,7 @@ from gateway.core.capacity import (
 from gateway.core.pricing import NANO_PER_USD, baseline_cost, cost
 from gateway.core.usage import Usage
 from gateway.telemetry.families import FAMILIES
+from tests.prometheus import RULES
 from tests.test_docs import ROOT, blocks
 
 PAGE = (ROOT / "docs/cost.md").read_text()
@@ -86,9 +87,17 @@ def test_the_example(tmp_path: Path) -> None:
 
 
 def test_its_metrics_exist_with_these_labels() -> None:
-    found = set(re.findall(r"\b(gateway_\w+)(?:\{([\w,]+)\})?", PAGE))
+    found = set(re.findall(r"(?<!:)\b(gateway_\w+)(?:\{([\w,]+)\})?", PAGE))
     assert len(found) > 8
     for name, labels in found:
         assert name in FAMILIES, name
         if labels and "=" not in labels:
             assert tuple(labels.split(",")) == FAMILIES[name].labels
+
+
+def test_its_rules_are_recorded() -> None:
+    """That they say what its queries say is asked of a real Prometheus, in tests/grafana/test_recording_rules.py."""
+    named = set(re.findall(r"\b\w+:gateway_\w+:\w+", PAGE))
+    recorded = {line.partition("record: ")[2] for line in (RULES / "recording.yaml").read_text().splitlines()}
+    assert named
+    assert named <= recorded

@@ -122,6 +122,7 @@ def _as_json(found: _Found) -> dict[str, Any]:
                 "capacity_usd": _usd(each.capacity),
                 "charged_usd": _usd(each.charged),
                 "idle_usd": _usd(each.idle),
+                "utilisation": each.utilisation,
             }
             for each in found.machines
         ],
@@ -210,7 +211,7 @@ def _as_text(found: _Found) -> str:
             (
                 each.model,
                 *("-" if nano is None else _money(nano) for nano in (each.capacity, each.charged, each.idle)),
-                f"{each.charged / each.capacity:.1%}" if each.capacity else "-",
+                "-" if each.utilisation is None else f"{each.utilisation:.1%}",
             )
             for each in found.machines
         ]

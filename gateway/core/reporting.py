@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from gateway.core.capacity import capacity_cost, idle, per_hour
+from gateway.core.capacity import capacity_cost, idle, per_hour, utilisation
 from gateway.core.pricing import price_at
 from gateway.core.rules import Model
 from gateway.core.usage import Usage
@@ -56,6 +56,11 @@ class Hardware(NamedTuple):
     def idle(self) -> int | None:
         """Negative where the rated speeds are set too low."""
         return None if self.capacity is None else idle(self.capacity, self.charged)
+
+    @property
+    def utilisation(self) -> float | None:
+        """1 is rated speed all the time. None where it has no capacity."""
+        return None if self.capacity is None else utilisation(self.capacity, self.charged)
 
 
 class Headline(NamedTuple):

@@ -131,6 +131,7 @@ def test_the_headline_counts_hardware_by_the_hour(tmp_path: Path) -> None:
     assert (hardware["model"], nano(hardware["capacity_usd"])) == ("own", capacity)
     assert nano(hardware["charged_usd"]) == 3_333_333
     assert nano(hardware["idle_usd"]) == capacity - 3_333_333
+    assert hardware["utilisation"] == 3_333_333 / capacity
     assert nano(found["headline"]["saving_usd"]) == 6_000_000 - 3_000_000 - capacity
     totals = found["totals"]
     assert nano(totals["savings_usd"]) == 3_000_000 - 2_222_222  # the first; the second cost more than its baseline

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +14,8 @@ from gateway.core.budgets import Window
 from tests import replies
 from tests.prometheus import RULES, Point, Prometheus
 from tests.replies import Tokens
-from tests.servers import Gateway, until
+from tests.servers import BIN, Gateway, until
+from tests.test_docs import ROOT
 from tests.upstream import Upstream
 
 RECORDING = RULES / "recording.yaml"
@@ -32,11 +36,13 @@ models:
     model: idle-up
     hosting: self
     price: {usd_per_hour: 0.50, tokens_per_second: {input: 1000, output: 100}}
+  metered: {provider: ours, model: metered-up, hosting: self, price: {input: 5, output: 10}}
   open: {provider: theirs, model: open-up, price: {input: 1, output: 2}}
   closed: {provider: theirs, model: closed-up, price: {input: 10, output: 30}}
 routes:
   - {name: mixed, match: {model: mixed}, use: [small], fallback: [open]}
   - {name: plain, match: {model: plain}, use: [open]}
+  - {name: rented, match: {model: rented}, use: [metered]}
 budgets: [{name: company, limit_usd: 2, window: month}]
 """
 GROUPS = {
@@ -45,6 +51,8 @@ GROUPS = {
 }
 NAMES = [name for names in GROUPS.values() for name in names]
 BURSTS = 6  # of a request on each path
+PATHS = 6
+MACHINES = 3.60 + 0.50  # USD an hour
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +62,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway,
     with Upstream(replies.ok()) as upstream:
         upstream.always("small-up", replies.ok(tokens=Tokens(1000, 0, 100)))
         upstream.always("open-up", replies.ok(tokens=Tokens(1000, 0, 100)))
+        upstream.always("metered-up", replies.ok(tokens=Tokens(1000, 0, 100)))
         with (
             Gateway(directory, ROUTES.replace("@BASE@", upstream.base_url)) as gateway,
             Prometheus(directory, [f"127.0.0.1:{gateway.ops_port}"]) as prometheus,
@@ -67,7 +76,8 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway,
                 upstream.script("open-up", replies.status(500))
                 assert gateway.chat("plain").status_code == 502
                 assert gateway.chat("plain", stream=True).is_success
-                prometheus.wait(f"sum(gateway_requests_total) == {5 * burst}")  # in a scrape of its own
+                assert gateway.chat("rented").is_success
+                prometheus.wait(f"sum(gateway_requests_total) == {PATHS * burst}")  # in a scrape of its own
             now = prometheus.query("time()")[0].value  # groups are evaluated once a second, each at its own moment
             prometheus.wait_all(*(f"timestamp({name}) > {now}" for name in NAMES))
             yield gateway, prometheus
@@ -117,7 +127,7 @@ def agree(prometheus: Prometheus, *pairs: tuple[str, str]) -> None:
 
 
 def test_money_of_machines_and_the_headline(scraped: tuple[Gateway, Prometheus]) -> None:
-    """Each burst has two answers of either model, of 1000 tokens in and 100 out."""
+    """Each burst has two answers of `small` and of `open`, one of `metered`, of 1000 tokens in and 100 out."""
     _, prometheus = scraped
     capacity = by(prometheus.query("model:gateway_capacity_usd_per_hour:max"), "model")
     assert capacity == {("small",): 3.6, ("idle",): 0.5}
@@ -125,13 +135,15 @@ def test_money_of_machines_and_the_headline(scraped: tuple[Gateway, Prometheus])
     # million, so one has a baseline of 0.013 USD.
     answers = 2 * BURSTS * 3600 / 300
     baseline = "all:gateway_baseline_cost_usd_per_hour:rate5m"
-    pace = f"(scalar({baseline}) / {2 * answers * 0.013})"
+    would_be = 2.5 * answers * 0.013
+    pace = f"(scalar({baseline}) / {would_be})"
     # There are at least as many scrapes as bursts, and a rate goes on for 1.1 of them at most.
     assert 1 - 1e-6 < (prometheus.value(pace) or 0) < 1 + 1.1 / (BURSTS - 1)
 
     charged = 'model:gateway_charged_usd_per_hour:rate5m{model="small"}'
     headline = "all:gateway_headline_saving_usd_per_hour:rate5m"
     api = answers * 0.0012  # at the 1 and 2 USD a million of `open`
+    rented = answers / 2 * 0.006  # a self-hosted model that is priced by the token counts with what it was charged
     agree(
         prometheus,
         # Answers of two seconds each (1000 / 1000 + 100 / 100) at 3.6 USD an hour.
@@ -139,7 +151,8 @@ def test_money_of_machines_and_the_headline(scraped: tuple[Gateway, Prometheus])
         ('model:gateway_spend_usd_per_hour:rate5m{model="open"}', f"{api} * {pace}"),
         ('model:gateway_idle_usd_per_hour:rate5m{model="small"}', f"3.6 - {charged}"),
         ('model:gateway_utilisation:ratio_rate5m{model="small"}', f"{charged} / 3.6"),
-        (headline, f"({2 * answers * 0.013} - {api}) * {pace} - 4.1"),
+        ('model:gateway_spend_usd_per_hour:rate5m{model="metered"}', f"{rented} * {pace}"),
+        (headline, f"({would_be - api - rented}) * {pace} - {MACHINES}"),
         ("all:gateway_headline_saving:ratio_rate5m", f"{headline} / {baseline}"),
     )
 
@@ -147,6 +160,26 @@ def test_money_of_machines_and_the_headline(scraped: tuple[Gateway, Prometheus])
     assert prometheus.value('model:gateway_idle_usd_per_hour:rate5m{model="idle"}') == 0.5
     machines = 'model:gateway_spend_usd_per_hour:rate5m{model=~"small|idle"}'
     assert by(prometheus.query(machines), "model") == capacity, "hours of machines, not what requests were charged"
+
+
+def test_docs_rules_and_report_have_one_headline(scraped: tuple[Gateway, Prometheus]) -> None:
+    """Of the same requests, `metered` among them: it is self-hosted, and has a price by the token."""
+    gateway, prometheus = scraped
+    (asked,) = re.findall(r"# the headline saving,.*\n((?:.+\n)+?)```", (ROOT / "docs/cost.md").read_text())
+    agree(prometheus, (asked.replace("[1h]", "[5m]"), "all:gateway_headline_saving_usd_per_hour:rate5m"))
+
+    gateway.wait_rows(PATHS * BURSTS, 60)
+    command = [str(BIN), "report", "--config", str(gateway.routes), "--json"]
+    told = json.loads(subprocess.run(command, env=gateway.env, capture_output=True, check=True, timeout=60).stdout)
+    best = told["headline"]
+    without = {each["model"]: each["charged_usd"] for each in told["hardware"] if each["capacity_usd"] is None}
+    assert without == {"metered": pytest.approx(BURSTS * 0.006)}
+    machines = sum(each["capacity_usd"] or 0 for each in told["hardware"])
+    assert best["capacity_usd"] == pytest.approx(machines + without["metered"])
+    # The page's query, of the counters as they stand in place of their rates: machines for one hour.
+    totals, count = re.subn(r"rate\((\w+)\[1h\]\) *\) *\* 3600", r"\1)", asked)
+    assert count == 2
+    prometheus.wait(f"abs(({totals}) - {best['saving_usd'] + machines - MACHINES}) < 1e-6")
 
 
 def test_ratios(scraped: tuple[Gateway, Prometheus]) -> None:
@@ -162,15 +195,15 @@ def test_ratios(scraped: tuple[Gateway, Prometheus]) -> None:
     assert 0.2 < fallbacks["mixed",] <= 0.4  # the first of a series is not seen by rate()
     assert fallbacks["plain",] == 0
     errors = by(prometheus.query("route:gateway_errors:ratio_rate1h"), "route")
-    assert errors == {("mixed",): 0, ("plain",): pytest.approx(0.5, abs=0.05)}
+    assert errors == {("mixed",): 0, ("plain",): pytest.approx(0.5, abs=0.05), ("rented",): 0}
     in_time = by(prometheus.query("route:gateway_first_tokens_in_time:ratio_rate5m"), "route")
-    assert set(in_time) == {("mixed",), ("plain",)}
+    assert set(in_time) == {("mixed",), ("plain",)}  # of `rented` nothing is streamed
     assert all(0 < share <= 1 for share in in_time.values())
 
 
 def test_budgets(scraped: tuple[Gateway, Prometheus]) -> None:
     gateway, prometheus = scraped
-    gateway.wait_rows(5 * BURSTS, 60)
+    gateway.wait_rows(PATHS * BURSTS, 60)
     row = gateway.rows("SELECT sum(cost_nano) AS nano FROM attempts WHERE model = 'open'")[0]
     used = 'budget_scope:gateway_budget_used:ratio{budget="company"}'
     # Which is set once in an interval of its own: the last request's share may come a scrape later than its count.

@@ -176,7 +176,10 @@ def _call(endpoint: Endpoint) -> Json:
 def body_schema(endpoint: Endpoint) -> Json:
     """What the gateway needs of a JSON body; refers to `SCHEMAS`."""
     form, content = FORMS[endpoint], ABOUT[endpoint].content
-    members: Json = {"model": {"$ref": "#/components/schemas/Model"}}
+    model: Json = {"$ref": "#/components/schemas/Model"}
+    if form.model:
+        model = {"anyOf": [model, {"type": "null"}], "description": f"Without one `{form.model}` is meant."}
+    members: Json = {"model": model}
     members[form.content] = {"description": content, "not": {"type": "null"}}
     if form.messages:
         members[form.content] = {

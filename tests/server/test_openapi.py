@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]  # publishes no types
 import pytest
 
+from gateway.core.call import MAX_CHOICES, MAX_MODEL_NAME, MAX_TOKENS, parse
 from gateway.core.forms import FORMS, Endpoint
-from gateway.core.hints import HEADERS
-from gateway.errors import GatewayError, Overloaded, QuotaExceeded, RouteExhausted, StoreUnavailable
+from gateway.core.hints import HEADERS, MAX_LABEL, MAX_TAGS
+from gateway.errors import GatewayError, Overloaded, QuotaExceeded, RequestError, RouteExhausted, StoreUnavailable
 from gateway.server.admin_openapi import document as admin_document
 from gateway.server.app import ENDPOINTS
 from gateway.server.openapi import REQUEST_HEADERS, document
 from gateway.server.openapi_words import ABOUT, ANSWER_HEADERS, REFUSALS
+from gateway.wire import CODEC
 
 CODE = Path(__file__).parents[2] / "gateway"
 # What is raised where no client of /v1 can be: at start, in the admin API, in the process of litellm.
@@ -73,6 +76,55 @@ def test_every_header_of_requests_is_described() -> None:
 def test_every_endpoint_is_described() -> None:
     assert ABOUT.keys() == FORMS.keys() - {Endpoint.PASSTHROUGH}
     assert ENDPOINTS.keys() < document()["paths"].keys()
+
+
+TAGS = [f"t{number}" for number in range(MAX_TAGS + 1)]
+# Each stands in the place of every member that a description names, and of the whole body, at every endpoint. What is
+# refused and no schema here says is not among them: more than MAX_TAGS in one text.
+TRIALS: tuple[object, ...] = (
+    *(None, True, False, 0, 1, -1, 1.0, 1.5, "", "x", "a\n", [], ["x"], [{}], [None], {}, {"a": 1}),
+    *(MAX_CHOICES, MAX_CHOICES + 1, MAX_TOKENS, MAX_TOKENS + 1, "m" * MAX_MODEL_NAME, "m" * (MAX_MODEL_NAME + 1)),
+    *({"tags": ["a"]}, {"tags": [1]}, {"tags": "a,b"}, {"tags": None}, {"task": 1}, {"task": "t" * (MAX_LABEL + 1)}),
+    *(
+        {"tags": TAGS},
+        {"tags": TAGS[1:]},
+        {"tags": 1},
+        {"tags": ["t" * (MAX_LABEL + 1)]},
+        {"tags": "t" * (MAX_LABEL + 1)},
+        {"tags": ",".join(TAGS[1:])},
+    ),
+    *({"include_usage": True}, {"include_usage": 1}),
+)
+
+
+def _pattern(_: Any, pattern: str, value: object, __: Any) -> Iterator[jsonschema.ValidationError]:
+    """Python's own expressions know no `\\p{L}`: of ASCII, which the trials are, it leaves what can be printed."""
+    here = re.sub(r"\[(?:\\p\{\w\})+ \]", "[ -~]", pattern).replace("$", r"\Z")
+    if isinstance(value, str) and re.search(here, value) is None:
+        yield jsonschema.ValidationError("pattern")
+
+
+def accepts(endpoint: Endpoint, body: object) -> bool:
+    try:
+        parse(endpoint, [], json.dumps(body).encode(), CODEC)
+    except RequestError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("path", sorted(ENDPOINTS))
+def test_bodies_are_refused_exactly_where_the_description_says_so(path: str) -> None:
+    endpoint, described = ENDPOINTS[path], document()
+    shape = described["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    judge = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": _pattern})
+    judge = judge({**shape, "components": described["components"]})
+    good: dict[str, Any] = {"model": "auto", **ABOUT[endpoint].example}
+    bodies: list[Any] = [good, *TRIALS]
+    for name in shape["properties"]:
+        bodies += [{key: value for key, value in good.items() if key != name}]
+        bodies += [{**good, name: other} for other in TRIALS]
+    assert accepts(endpoint, good)
+    assert [body for body in bodies if judge.is_valid(body) != accepts(endpoint, body)] == []
 
 
 @pytest.mark.parametrize("described", [document(), admin_document()], ids=["public", "admin"])

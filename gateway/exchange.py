@@ -365,10 +365,8 @@ class Exchange:
         if self._ended:
             return
         self._ended = True
-        # A limit that is shorter than usual says nothing, nor does an answer that the client itself may have kept from
-        # beginning: with them one client could shut out a model for all.
-        theirs = self._patience.hurried if self._late else result == Kind.EMPTY and self.call.may_be_empty
-        self.verdict = "cancelled" if theirs else result
+        # A limit that is shorter than usual says nothing: with it one client could shut out a model for all.
+        self.verdict = "cancelled" if self._late and self._patience.hurried else result
         purpose = HEDGE if self._lost() else "answer" if self.committed or result in _ANSWERS else "retry"
         end = AttemptEnd(
             *(result, self.reason, purpose, self._status, self.started, self._first_token, detail, self.committed),

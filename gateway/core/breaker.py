@@ -17,11 +17,11 @@ from typing import NamedTuple
 from gateway.core.failures import Kind
 from gateway.core.rules import Standing
 
-FAILURES = frozenset(
-    {Kind.CONNECT, Kind.TIMEOUT, Kind.SERVER_ERROR, Kind.MALFORMED, Kind.STREAM_CUT, Kind.EMPTY, Kind.ACCOUNT}
-)
+FAILURES = frozenset({Kind.CONNECT, Kind.TIMEOUT, Kind.SERVER_ERROR, Kind.MALFORMED, Kind.STREAM_CUT, Kind.ACCOUNT})
 SUCCESSES = frozenset({"ok", "relayed", Kind.CONTEXT_LENGTH, Kind.CONTENT_FILTER})  # the server did its part
-"""All other results say nothing about the replica: a client that hangs up, above all."""
+"""All other results say nothing about the replica: a client that hangs up, above all, and an empty answer, which a
+prompt can ask for (docs/decisions/0025-empty-answers.md).
+"""
 
 IN_A_ROW = 5  # failures that open it (contract section 2)
 WINDOW = 30  # seconds

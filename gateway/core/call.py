@@ -79,9 +79,6 @@ class Principal(NamedTuple):
         return False
 
 
-_STOPS = frozenset({"stop", "stop_sequences", "logit_bias"})  # members that can end an answer before it begins
-
-
 class Call:
     """One request. Attributes are cheap; the properties decode on first use and remember."""
 
@@ -228,11 +225,6 @@ class Call:
     def names_model(self) -> bool:
         """Whether the body does; at few endpoints it need not."""
         return "model" in self._fields.members
-
-    @property
-    def may_be_empty(self) -> bool:
-        """Whether an answer without content may be the client's own doing: it says where to stop, or brings nothing."""
-        return bool(self.holds(_STOPS)) or not self.source(self.form.content).strip(b'[]" \t\r\n')
 
     def holds(self, names: frozenset[str]) -> frozenset[str]:
         """Which of these members it has at the top."""

@@ -56,7 +56,7 @@ def on_trial() -> tuple[Breaker, float]:
 
 
 def test_every_kind_of_failure_has_its_place() -> None:
-    assert set(Kind) == FAILURES | (SUCCESSES & set(Kind)) | {Kind.RATE_LIMITED}
+    assert set(Kind) == FAILURES | (SUCCESSES & set(Kind)) | {Kind.RATE_LIMITED, Kind.EMPTY}
     assert not FAILURES & SUCCESSES
 
 
@@ -64,13 +64,13 @@ OPENS = [
     ("five in a row", ["connect"] * 5, "5 failures in a row, last connect"),
     (
         "five of any kind",
-        ["connect", "timeout", "server_error", "malformed", "empty"],
-        "5 failures in a row, last empty",
+        ["connect", "timeout", "server_error", "malformed", "stream_cut"],
+        "5 failures in a row, last stream_cut",
     ),
     ("our account", ["account"] * 5, "5 failures in a row, last account"),
     (
         "what says nothing lies between",
-        ["timeout", "cancelled", "rate_limited"] * 4 + ["stream_cut"],
+        ["timeout", "cancelled", "rate_limited", "empty"] * 4 + ["stream_cut"],
         "last stream_cut",
     ),
     ("half of twenty", ["ok", "server_error"] * 10, "10 failures in 20 results, last server_error"),
@@ -82,6 +82,8 @@ STAYS = [
     ("a long prompt between", [*["connect"] * 4, "context_length"] * 3),
     ("a client that hangs up", ["cancelled"] * 100),
     ("rate limits", ["rate_limited"] * 100),
+    ("empty answers", ["empty"] * 100),
+    ("empty answers among failures", [*["connect"] * 4, *["empty"] * 20, "ok"] * 3),
     ("half of nineteen", ["server_error", "ok"] * 9 + ["server_error"]),
     ("a third of many", ["ok", "ok", "server_error"] * 100),
     ("a success opens nothing", ["ok", "server_error"] * 9 + ["ok", "ok"]),

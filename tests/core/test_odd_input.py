@@ -140,7 +140,7 @@ BODIES += OTHERS.items()
 
 def decide(call: Call) -> None:
     """All that is asked of a call before and for an attempt."""
-    asked = (call.has, call.user, call.tied, call.remote, call.ends_in_tool_result, call.may_be_empty)
+    asked = (call.has, call.user, call.tied, call.remote, call.ends_in_tool_result)
     assert call.estimated_input >= 0, asked
     policy(call)
     key(call, Principal(), "r", "h")

@@ -14,7 +14,7 @@ import pytest
 
 from tests import replies
 from tests.servers import Gateway, free_port, until
-from tests.upstream import Upstream
+from tests.upstream import Reply, Upstream
 
 ROUTES = """
 version: 1
@@ -142,16 +142,16 @@ def test_a_rate_limit_is_a_rest(gateway: Gateway, upstream: Upstream) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "members"),
+    ("path", "members", "nothing"),
     [
-        ("chat/completions", {"messages": [{"role": "user", "content": "Say hello."}], "stop": ["H"]}),
-        ("embeddings", {"input": []}),
+        ("chat/completions", {"messages": [{"role": "user", "content": "Say nothing."}]}, replies.empty()),
+        ("chat/completions", {"messages": [{"role": "user", "content": "Say nothing."}]}, replies.no_choices()),
+        ("embeddings", {"input": []}, replies.ok(extra={"data": []})),
     ],
 )
 def test_a_client_that_asks_for_nothing_shuts_out_nobody(
-    gateway: Gateway, upstream: Upstream, path: str, members: dict[str, object]
+    gateway: Gateway, upstream: Upstream, path: str, members: dict[str, object], nothing: Reply
 ) -> None:
-    nothing = replies.empty() if path != "embeddings" else replies.ok(extra={"data": []})
     upstream.script("spare-up", *[nothing] * 16)
     for _ in range(8):
         assert gateway.post(f"/v1/{path}", json={"model": "spare", **members}).status_code == 502

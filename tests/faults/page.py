@@ -12,10 +12,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from gateway.core.breaker import FAILURES, SUCCESSES
 from gateway.core.failures import Kind
 from tests.faults.drive import PLAYS, Play
 from tests.faults.table import IMPOSSIBLE, ROWS, Mode, Phase, Row
 
+_SAYS_NOTHING = {
+    Kind.RATE_LIMITED: "the endpoint rests for its Retry-After",
+    Kind.EMPTY: "a prompt can ask for it, and no client may shut out a model for all",
+}
 INTRO = """\
 <!-- Made by scripts/failures from tests/faults/table.py and the results of its tests: do not edit. -->
 # What happens when an upstream fails
@@ -64,6 +69,7 @@ def render(results: dict[str, bool]) -> str:
 
 def _section(kind: Kind, results: dict[str, bool]) -> Iterator[str]:
     yield f"## `{kind}`\n"
+    yield f"{_to_the_breaker(kind)}\n"
     yield "| phase | | the upstream | the client gets | charged | passes |"
     yield "|---|---|---|---|---|---|"
     for phase in Phase:
@@ -77,6 +83,15 @@ def _section(kind: Kind, results: dict[str, bool]) -> Iterator[str]:
                 if (cell.kind, cell.phase, cell.mode) == (kind, phase, mode):
                     yield f"{where} *impossible: {cell.why}* | | | |"
     yield ""
+
+
+def _to_the_breaker(kind: Kind) -> str:
+    if kind in FAILURES:
+        but = ", but for a wildcard entry, whose clients choose the model" if kind is Kind.ACCOUNT else ""
+        return f"The breaker counts it as a failure{but}."
+    if kind in SUCCESSES:
+        return "The breaker counts it as an answer: the server did its part."
+    return f"The breaker stays as it is: {_SAYS_NOTHING[kind]}."
 
 
 def _mark(number: int, row: Row, results: dict[str, bool]) -> str:

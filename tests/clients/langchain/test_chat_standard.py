@@ -63,9 +63,3 @@ class TestChatOpenAI(ChatModelIntegrationTests):
     @pytest.mark.xfail(reason="SmolLM2-135M answers in JSON, but not with the keys that the prompt asks for")
     def test_json_mode(self, model: BaseChatModel) -> None:
         super().test_json_mode(model)
-
-    @pytest.mark.xfail(
-        reason="llama.cpp takes a tool's name as `tool_choice` for `auto`; SmolLM2-135M, made to call, takes another"
-    )
-    def test_tool_choice(self, model: BaseChatModel) -> None:
-        super().test_tool_choice(model)

@@ -172,8 +172,11 @@ def _token_prices(written: schema.Model) -> list[TokenPrice]:
 
 
 def _cap_name(provider: ProviderConfig) -> str:
-    """OpenAI's reasoning models refuse `max_tokens` (platform.openai.com/docs/api-reference/chat); others know it."""
-    return "max_completion_tokens" if provider.server in ("openai", "azure") else "max_tokens"
+    """OpenAI's reasoning models refuse `max_tokens` (platform.openai.com/docs/api-reference/chat). At Alibaba it bounds
+    the answer alone with some models; the newer name bounds the thinking too, which is billed
+    (alibabacloud.com/help/en/model-studio/api-compatibility-upgrade-notice, read 2026-11-26). Others know the older.
+    """
+    return "max_completion_tokens" if provider.server in ("openai", "azure", "dashscope") else "max_tokens"
 
 
 def nano(usd: Decimal | None) -> int | None:

@@ -86,21 +86,37 @@ class Dialect(NamedTuple):
     bills_filtered: str = ""  # the source of its charging for a prompt that its filter refuses
 
 
-_OPENAI_REASONING = ("o1*", "o3*", "o4*", "gpt-5*")
+_REASONING = ("o1*", "o3*", "o4*", "gpt-5*")
 _OPENAI_ALWAYS = ("o1*", "o3*", "o4*", "gpt-5", "gpt-5-*")
 _SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 _REASONING_GUIDE = "platform.openai.com/docs/guides/reasoning"
 _OTHERS_HINTS = ("top_k", "min_p", "repetition_penalty", "thinking_budget")
 
+# Made of its API's description. Not read: the pages of the API itself.
+_OPENAI_PARAMETERS = "github.com/openai/openai-python, src/openai/types/chat/completion_create_params.py"
+_AZURE_REASONING = "github.com/MicrosoftDocs/azure-ai-docs, articles/foundry/openai/how-to/reasoning.md"
+
 _OPENAI_RULES: tuple[Drop | Rename, ...] = (
+    Rename("max_tokens", "max_completion_tokens", f"{_OPENAI_PARAMETERS}: not compatible with o-series models",
+           models=("o1*", "o3*", "o4*"), read=READ),
     Rename("max_tokens", "max_completion_tokens", "platform.openai.com/docs/api-reference/chat/create",
-           models=_OPENAI_REASONING, but=("gpt-5-chat*",)),
+           models=("gpt-5*",), but=("gpt-5-chat*",)),
     # Models before 5.1 always think; later ones take these where `reasoning_effort` is none (vercel/ai#10932).
     Drop(_SAMPLING, _REASONING_GUIDE, models=_OPENAI_ALWAYS, but=("gpt-5-chat*",), keep=(1,)),
     Drop(_SAMPLING, "developers.openai.com/api/docs/guides/reasoning", models=("gpt-5.*",), keep=(1,), thinking=True),
     Drop(_OTHERS_HINTS, "platform.openai.com/docs/api-reference/chat/create: unknown members are refused"),
 )  # fmt: skip
-_OPENAI_THINKING = Thinking("reasoning_effort", _REASONING_GUIDE)
+_OPENAI_THINKING = Thinking("reasoning_effort", _OPENAI_PARAMETERS, read=READ)
+# The same by Microsoft's own word, for GPT-5 and the o-series alike.
+_AZURE_RULES: tuple[Drop | Rename, ...] = (
+    Rename("max_tokens", "max_completion_tokens", f"{_AZURE_REASONING}: reasoning models work with it alone",
+           models=_REASONING, but=("gpt-5-chat*",), read=READ),
+    Drop(_SAMPLING, f"{_AZURE_REASONING}, `Not Supported`", models=_OPENAI_ALWAYS, but=("gpt-5-chat*",), keep=(1,),
+         read=READ),
+    Drop(_SAMPLING, f"{_AZURE_REASONING}, `Not Supported`", models=("gpt-5.*",), keep=(1,), thinking=True, read=READ),
+    Drop(_OTHERS_HINTS, "platform.openai.com/docs/api-reference/chat/create: unknown members are refused"),
+)  # fmt: skip
+_AZURE_THINKING = Thinking("reasoning_effort", f"{_AZURE_REASONING}, `Reasoning effort`", read=READ)
 _DEEPSEEK_SAMPLING = ("temperature", "presence_penalty", "frequency_penalty")
 _TEMPLATE = "chat_template_kwargs"
 
@@ -108,25 +124,27 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect("openai", "OpenAI", "platform.openai.com/docs/api-reference/chat", ("api.openai.com",),
             _OPENAI_RULES, _OPENAI_THINKING),
     Dialect("azure", "Azure OpenAI", "learn.microsoft.com/azure/ai-foundry/openai/reference",
-            ("openai.azure.com", "cognitiveservices.azure.com"), _OPENAI_RULES, _OPENAI_THINKING,
+            ("openai.azure.com", "cognitiveservices.azure.com"), _AZURE_RULES, _AZURE_THINKING,
             # What it made of an answer meanwhile is charged, too, and nobody can see how much.
             bills_filtered="github.com/MicrosoftDocs/azure-ai-docs, articles/ai-services/openai/concepts/"
                            "content-filter.md: a 400 is charged, as the prompt was evaluated"),
     Dialect("deepseek", "DeepSeek", "api-docs.deepseek.com/api/create-chat-completion", ("api.deepseek.com",),
-            (Rename("max_completion_tokens", "max_tokens", "api-docs.deepseek.com/api/create-chat-completion"),
+            (Rename("max_completion_tokens", "max_tokens", "api-docs.deepseek.com/zh-cn/guides/reasoning_model",
+                    read=READ),
              Drop(_DEEPSEEK_SAMPLING, "api-docs.deepseek.com/guides/thinking_mode: not supported, without effect",
                   models=("deepseek-reasoner",), read=READ),
              Drop(_DEEPSEEK_SAMPLING, "api-docs.deepseek.com/guides/thinking_mode: not supported, without effect",
                   but=("deepseek-reasoner",), thinking=True, read=READ),
-             Drop(("top_p",), "api-docs.deepseek.com/guides/reasoning_model: without effect",
-                  models=("deepseek-reasoner",))),
+             Drop(("top_p",), "api-docs.deepseek.com/zh-cn/guides/reasoning_model: without effect",
+                  models=("deepseek-reasoner",), read=READ)),
             # `none` is a word of its responses alone; all others are mapped to three.
             Thinking("thinking", "api-docs.deepseek.com/guides/thinking_mode", also=("reasoning_effort",),
                      efforts=("minimal", "low", "medium", "high", "xhigh", "max", "ultra"), read=READ),
             no_developer="api-docs.deepseek.com/api/create-chat-completion: system, user, assistant, tool"),
     Dialect("dashscope", "Qwen (DashScope)", "help.aliyun.com/zh/model-studio/use-qwen-by-calling-api",
-            ("dashscope.aliyuncs.com", "dashscope-intl.aliyuncs.com", "dashscope-us.aliyuncs.com"),
-            (Rename("max_completion_tokens", "max_tokens", "help.aliyun.com/zh/model-studio/use-qwen-by-calling-api"),),
+            # It knows both names of the cap since April 2026, not the same (`config.models`): read 2026-11-26,
+            # alibabacloud.com/en/notice/model_studio_notice_of_changes_to_certain_model_fields_724.
+            ("dashscope.aliyuncs.com", "dashscope-intl.aliyuncs.com", "dashscope-us.aliyuncs.com"), (),
             Thinking("enable_thinking", "alibabacloud.com/help/en/model-studio/deep-thinking",
                      also=("reasoning_effort",), read=READ),
             no_developer="help.aliyun.com/zh/model-studio/use-qwen-by-calling-api: system, user, assistant, tool"),
@@ -169,7 +187,8 @@ DIALECTS: tuple[Dialect, ...] = (
             Thinking("reasoning_effort", "docs.ollama.com/api/openai-compatibility", also=("reasoning",), off="none",
                      read=READ)),
     Dialect("tgi", "Hugging Face TGI", "huggingface.co/docs/text-generation-inference/messages_api", (),
-            (Rename("max_completion_tokens", "max_tokens", "huggingface.github.io/text-generation-inference"),)),
+            (Rename("max_completion_tokens", "max_tokens", "github.com/huggingface/text-generation-inference, "
+                    "docs/openapi.json: ChatRequest has `max_tokens` alone", read=READ),)),
 )  # fmt: skip
 BY_NAME: Mapping[str, Dialect] = {dialect.name: dialect for dialect in DIALECTS}
 

@@ -127,6 +127,22 @@ def test_references(tmp_path: Path) -> None:
     )
 
 
+def test_the_gateways_own_cap_bounds_all_that_is_billed(tmp_path: Path) -> None:
+    hosts = {
+        "openai": "api.openai.com",
+        "azure": "mine.openai.azure.com",
+        "qwen": "dashscope-intl.aliyuncs.com/compatible-mode",
+        "deepseek": "api.deepseek.com",
+        "other": "127.0.0.1:8000",
+    }
+    providers = "".join(f'  {name}: {{base_url: "https://{host}/v1", api_key: k}}\n' for name, host in hosts.items())
+    models = "".join(f"  {name}: {{provider: {name}, price: unmetered}}\n" for name in hosts)
+    found = config_of(f"version: 1\nproviders:\n{providers}models:\n{models}", tmp_path).rules.models
+    new = {name for name in hosts if found[name].cap_name == "max_completion_tokens"}
+    assert new == {"openai", "azure", "qwen"}
+    assert {found[name].cap_name for name in hosts.keys() - new} == {"max_tokens"}
+
+
 def test_no_secret_is_shown(tmp_path: Path) -> None:
     text = """
         version: 1

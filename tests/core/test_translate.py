@@ -199,10 +199,14 @@ def model(**more: Any) -> Model:
 def test_what_a_server_is_known_to_refuse_is_left_out_and_named() -> None:
     call = call_of({**HI, "top_k": 5, "output_config": {"effort": "low"}, "cache_control": {"type": "ephemeral"}})
     plain, thinker = model(), model(supports=frozenset({"reasoning"}))
-    openai = model(cap_name="max_completion_tokens", supports=frozenset({"reasoning"}))
+    openai = model(server="openai", cap_name="max_completion_tokens", supports=frozenset({"reasoning"}))
+    qwen = model(server="dashscope", cap_name="max_completion_tokens", supports=frozenset({"reasoning"}))
     assert losses(call, plain).dropped == ("cache_control", "reasoning_effort")
     assert losses(call, thinker).dropped == ("cache_control",)
     assert losses(call, openai).dropped == ("cache_control", "top_k")
+    assert losses(call, qwen).dropped == ("cache_control",)
+    assert json.loads(outgoing(call, qwen).body)["top_k"] == 5
+    assert json.loads(outgoing(call, qwen).body)["max_completion_tokens"] == 9
     assert json.loads(outgoing(call, thinker).body) == {
         **HI,
         "top_k": 5,

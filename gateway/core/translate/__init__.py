@@ -75,7 +75,7 @@ def _unknown(made: Call, model: Model) -> frozenset[str]:
     unknown = set()
     if "reasoning" not in model.supports:
         unknown.add("reasoning_effort")  # OpenAI: "Unsupported parameter" for models that do not reason
-    if model.cap_name != _CAP:
+    if model.server in ("openai", "azure"):
         unknown.add("top_k")  # OpenAI knows none: platform.openai.com/docs/api-reference/chat/create
     return made.holds(frozenset(unknown))
 

@@ -6,42 +6,26 @@ is: it may be one of the server's own, such as `chat_template_kwargs`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
-from gateway.core import splice
 from gateway.core.call import Call
-from gateway.core.fields import Fields
 from gateway.core.forms import Endpoint
 from gateway.core.translate.base import Losses, Notes, Translation
+from gateway.core.translate.members import Body, Carry, Made, carry, chat, same
 from gateway.core.translate.messages_answers import Stream, read_answer, read_error
 from gateway.core.translate.messages_content import chat_messages, system_text
 
-Body = dict[str, Any]
+_APART = frozenset({"system", "messages"})  # members that are written together
 LONGEST_USER = 64  # characters: OpenAI refuses longer ones, and Claude Code's are
 _TOOL = frozenset({"type", "name", "description", "input_schema", "strict"})
 _EFFORTS: Mapping[str, str] = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 _BUDGETS = ((4096, "low"), (16384, "medium"))  # tokens of thinking below which an effort is meant; above: high
 
 
-class _Made(NamedTuple):
-    body: Body
-    losses: Losses
-
-
-def _make(call: Call) -> _Made:
+def _make(call: Call) -> Made:
     """The body of the chat call, its members in the order of the client's."""
-    notes, body = Notes(), Body()
-    for name in call.names:
-        value = call.decoded(name)
-        if value is None:
-            continue
-        if name in CARRIED:
-            CARRIED[name](value, body, notes)
-        elif name in NOT_CARRIED:
-            (notes.drop if NOT_CARRIED[name] else notes.refuse)(name)
-        elif name not in ("system", "messages"):
-            body[name] = value
+    body, notes = carry(call, CARRIED, NOT_CARRIED, _APART)
     if any(name.startswith("anthropic-beta") for name in call.headers):
         notes.drop("anthropic-beta")
     system = system_text(call.decoded("system"), notes)
@@ -50,7 +34,7 @@ def _make(call: Call) -> _Made:
     if "tools" not in body:
         for name in ("tool_choice", "parallel_tool_calls"):
             body.pop(name, None)  # servers refuse them alone, and without tools they say nothing
-    return _Made(body, notes.losses)
+    return Made(body, notes.losses)
 
 
 def obstacles(call: Call) -> Losses:
@@ -58,19 +42,11 @@ def obstacles(call: Call) -> Losses:
 
 
 def request(call: Call) -> Call:
-    body = call.codec.dumps(call.once(_make).body)
     headers = {name: value for name, value in call.headers.items() if not name.startswith("anthropic-")}
-    return Call(Endpoint.CHAT, headers, Fields(body, splice.spans(body, call.codec), call.codec), call.codec)
+    return chat(call, call.once(_make).body, headers)
 
 
-def _same(name: str) -> Callable[[Any, Body, Notes], None]:
-    def carry(value: Any, body: Body, _notes: Notes) -> None:  # noqa: ANN401 - JSON can be anything
-        body[name] = value
-
-    return carry
-
-
-def _metadata(value: Any, body: Body, notes: Notes) -> None:  # noqa: ANN401 - as above
+def _metadata(value: Any, body: Body, notes: Notes) -> None:  # noqa: ANN401 - JSON can be anything
     """`task` and `tags` are ours, and have been read."""
     if not isinstance(value, dict):
         notes.refuse("metadata (not an object)")
@@ -156,14 +132,14 @@ def _output_format(value: Any, body: Body, notes: Notes) -> None:  # noqa: ANN40
     notes.drop_others("output_config.format", value, frozenset({"type", "schema"}))
 
 
-CARRIED: Mapping[str, Callable[[Any, Body, Notes], None]] = {
-    "model": _same("model"),
-    "max_tokens": _same("max_tokens"),  # under the name that the server has for it: `Model.cap_name`
-    "stream": _same("stream"),
-    "temperature": _same("temperature"),
-    "top_p": _same("top_p"),
-    "top_k": _same("top_k"),  # llama.cpp, vLLM, SGLang, OpenRouter; OpenAI knows none
-    "stop_sequences": _same("stop"),
+CARRIED: Mapping[str, Carry] = {
+    "model": same("model"),
+    "max_tokens": same("max_tokens"),  # under the name that the server has for it: `Model.cap_name`
+    "stream": same("stream"),
+    "temperature": same("temperature"),
+    "top_p": same("top_p"),
+    "top_k": same("top_k"),  # llama.cpp, vLLM, SGLang, OpenRouter; OpenAI knows none
+    "stop_sequences": same("stop"),
     "metadata": _metadata,
     "tools": _tools,
     "tool_choice": _tool_choice,

@@ -7,18 +7,17 @@ developers.openai.com/api/reference/resources/responses/methods/create and the t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
-from gateway.core import splice
 from gateway.core.call import Call
-from gateway.core.fields import Fields
 from gateway.core.forms import Endpoint
 from gateway.core.translate.base import Losses, Notes, Translation
+from gateway.core.translate.members import Body, Carry, Made, carry, chat, same
 from gateway.core.translate.responses_answers import Stream, read_answer, read_error
 from gateway.core.translate.responses_input import INPUT, chat_messages
 
-Body = dict[str, Any]
+_APART = frozenset({"input", "instructions"})  # members that are written together
 _FUNCTION = frozenset({"type", "name", "description", "parameters", "strict"})
 _CUSTOM = frozenset({"type", "name", "description", "format"})
 _FREE_TEXT: Mapping[str, Any] = {  # the parameters of a function that stands for a custom tool
@@ -30,27 +29,12 @@ _FREE_TEXT: Mapping[str, Any] = {  # the parameters of a function that stands fo
 _LOGPROBS = "message.output_text.logprobs"
 
 
-class _Made(NamedTuple):
-    body: Body
-    losses: Losses
-
-
-def _make(call: Call) -> _Made:
+def _make(call: Call) -> Made:
     """The body of the chat call, its members in the order of the client's."""
-    notes, body = Notes(), Body()
-    for name in call.names:
-        value = call.decoded(name)
-        if value is None:
-            continue
-        if name in CARRIED:
-            CARRIED[name](value, body, notes)
-        elif name in NOT_CARRIED:
-            (notes.drop if NOT_CARRIED[name] else notes.refuse)(name)
-        elif name not in ("input", "instructions"):
-            body[name] = value
+    body, notes = carry(call, CARRIED, NOT_CARRIED, _APART)
     body["messages"] = chat_messages(call.decoded("instructions"), call.decoded("input"), call.codec, notes)
     _choose(call.decoded("tool_choice"), body, notes)
-    return _Made(body, notes.losses)
+    return Made(body, notes.losses)
 
 
 def obstacles(call: Call) -> Losses:
@@ -58,22 +42,14 @@ def obstacles(call: Call) -> Losses:
 
 
 def request(call: Call) -> Call:
-    body = call.codec.dumps(call.once(_make).body)
-    return Call(Endpoint.CHAT, call.headers, Fields(body, splice.spans(body, call.codec), call.codec), call.codec)
+    return chat(call, call.once(_make).body, call.headers)
 
 
-def _same(name: str) -> Callable[[Any, Body, Notes], None]:
-    def carry(value: Any, body: Body, _notes: Notes) -> None:  # noqa: ANN401 - JSON can be anything
-        body[name] = value
-
-    return carry
-
-
-def _is_for_us(_value: Any, _body: Body, _notes: Notes) -> None:  # noqa: ANN401 - as above
+def _is_for_us(_value: Any, _body: Body, _notes: Notes) -> None:  # noqa: ANN401 - JSON can be anything
     """Read elsewhere: by `_choose`, or when the answer is written, which repeats it."""
 
 
-def _only(name: str, harmless: object) -> Callable[[Any, Body, Notes], None]:
+def _only(name: str, harmless: object) -> Carry:
     """Of a hint: the one value with which nothing is lost."""
 
     def look(value: Any, _body: Body, notes: Notes) -> None:  # noqa: ANN401 - as above
@@ -175,16 +151,16 @@ def _choose(value: Any, body: Body, notes: Notes) -> None:  # noqa: ANN401 - as 
         notes.refuse(f"tool_choice {kind!r}")
 
 
-CARRIED: Mapping[str, Callable[[Any, Body, Notes], None]] = {
-    "model": _same("model"),
-    "max_output_tokens": _same("max_tokens"),  # under the name that the server has for it: `Model.cap_name`
-    "stream": _same("stream"),
-    "temperature": _same("temperature"),
-    "top_p": _same("top_p"),
+CARRIED: Mapping[str, Carry] = {
+    "model": same("model"),
+    "max_output_tokens": same("max_tokens"),  # under the name that the server has for it: `Model.cap_name`
+    "stream": same("stream"),
+    "temperature": same("temperature"),
+    "top_p": same("top_p"),
     "top_logprobs": _top_logprobs,
-    "parallel_tool_calls": _same("parallel_tool_calls"),
-    "service_tier": _same("service_tier"),
-    "user": _same("user"),
+    "parallel_tool_calls": same("parallel_tool_calls"),
+    "service_tier": same("service_tier"),
+    "user": same("user"),
     "include": _include,
     "reasoning": _reasoning,
     "text": _text,

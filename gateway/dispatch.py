@@ -10,13 +10,14 @@ from typing import NamedTuple
 from gateway.admission import Admission
 from gateway.binary import BinaryExchange
 from gateway.caching import Answers
-from gateway.charging import FREE, Charge, Charging, Refused
+from gateway.charging import Charging, Refused
 from gateway.client import Client
 from gateway.core.attempts import Continue, Past, Try, others_left
 from gateway.core.breaker import Ended
 from gateway.core.call import Call, Json
 from gateway.core.failures import Kind
 from gateway.core.hedging import HEDGE, Hedging, hedging
+from gateway.core.purse import FREE, Hold
 from gateway.core.resume import Partial, resumed
 from gateway.core.routing import Plan, Target
 from gateway.core.traces import Sampling
@@ -201,7 +202,7 @@ class _Given(NamedTuple):
     client: Client
     race: Race | None = None
     partial: Partial | None = None
-    charge: Charge = FREE
+    charge: Hold = FREE
     began: float = 0.0  # when the attempt asked for its place
 
 

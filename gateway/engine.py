@@ -22,8 +22,8 @@ from gateway.core.call import Call, Principal
 from gateway.core.capture import Assembly
 from gateway.core.explain import explain
 from gateway.core.failures import RELAYED
-from gateway.core.limits import touched
 from gateway.core.passing import MODEL, ROUTE
+from gateway.core.purse import calm
 from gateway.core.routing import Model, Plan, Signals, route_of
 from gateway.core.routing import plan as plan_for
 from gateway.core.tasks import classify
@@ -141,7 +141,7 @@ class Engine:
         if not (rules.limits or principal.limits):
             return None
         assert flight.task is not None
-        quotas = touched(rules.quotas, call, flight.task, principal)
+        quotas = rules.quotas.touched(call, flight.task, principal)
         if not quotas:
             return None
         asks_nobody = call.form.free or call.hints.dry_run
@@ -173,17 +173,22 @@ class Engine:
         """The plan under the budgets as they stand; only balances that nobody has asked for lately cost a look."""
         rules, shared = self.config.rules, self._shared
         assert flight.task is not None
-        touched = None
+        touched = settled = None
         if (rules.budgets or flight.principal.budgets) and not call.form.free:
             touched = rules.guards.touched(call, flight.task, flight.principal, flight.began)
-            await shared.spending.know(touched.of_request)
+            purses = shared.spending.purses(touched.of_request)
+            if (looking := shared.spending.asked(purses)) is not None:
+                await looking
+                purses = shared.spending.purses(touched.of_request)
+            if touched.of_target or not calm(purses):
+                settled = shared.spending.settled
         signals = Signals(
             shared.in_flight,
             self._dice.random(),
             shared.health.view(),
             shared.sessions,
             touched,
-            None if touched is None else shared.spending.settled,
+            settled,
             flight.began,
             shared.loads.elsewhere,
             shared.owners,
@@ -191,7 +196,8 @@ class Engine:
         plan = self._plan(call, flight, signals)
         if plan.touched.of_target:
             touches = [touch for target in plan.targets for touch in plan.touched.by(plan.route, target.model)]
-            if await shared.spending.know(touches):
+            if (looking := shared.spending.asked(shared.spending.purses(touches))) is not None:
+                await looking
                 plan = self._plan(call, flight, signals)
         return plan
 

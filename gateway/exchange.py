@@ -12,7 +12,6 @@ import os
 import time
 from typing import Any, NamedTuple
 
-from gateway.charging import FREE, Charge
 from gateway.client import EVENT_STREAM, Client, content, relay
 from gateway.core.answers import Seen
 from gateway.core.attempts import Continue, Past, Try
@@ -21,6 +20,7 @@ from gateway.core.failures import Kind, describe, judge_answer, retry_after
 from gateway.core.hedging import HEDGE
 from gateway.core.pieces import assumed, unanswered
 from gateway.core.pricing import cost, dollars
+from gateway.core.purse import FREE, Hold
 from gateway.core.resume import KEPT, ContinuingTap, Partial, may_resume, read_partial, resumed
 from gateway.core.routing import Target
 from gateway.core.splice import add_cost
@@ -52,7 +52,7 @@ class Surroundings(NamedTuple):
     json: Json
     race: Race | None = None  # None: it runs alone
     partial: Partial | None = None  # what the client has already seen, to be continued
-    charge: Charge = FREE  # what it holds in the budgets
+    charge: Hold = FREE  # what it holds in the budgets
     began: float = 0.0  # when it asked for its place, on the monotonic clock
 
 

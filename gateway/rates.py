@@ -8,6 +8,7 @@ than there is room for (users are the client's own word), the rest share the met
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import mmap
 import os
@@ -18,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gateway.core import limits
-from gateway.core.limits import Limit, Meter, Quota
+from gateway.core.limits import Limit, Meter, Quota, Quotas, Row, Rows, Standing
 from gateway.errors import RequestError
 
 METERS = 16_384  # about 16 MB, of which only what is in use takes memory
@@ -26,7 +27,7 @@ OTHER = "other"
 _KEY = 16  # bytes: which quota a meter belongs to
 _TRIES = 32  # places in which a quota's meter may stand
 _NUMBER = 8  # bytes
-_KNOWN = METERS  # quotas whose key is remembered
+_KNOWN = METERS  # quotas whose key is remembered, and sets of quotas whose meters are
 _NOBODY = bytes(_KEY)
 _HEADERS = {
     kind: tuple(f"x-ratelimit-{what}-{kind}".encode() for what in ("limit", "remaining", "reset"))
@@ -41,25 +42,22 @@ def memory(processes: int) -> int:
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, METERS * (_KEY + _NUMBER * limits.size_of(processes)))
+    os.ftruncate(descriptor, _size(processes))
     return descriptor
+
+
+def _size(processes: int) -> int:
+    """Bytes: one number, the keys, the meters."""
+    return _NUMBER + METERS * (_KEY + _NUMBER * limits.size_of(processes))
 
 
 class Passed(NamedTuple):
     """A request that was let in, and what was counted for it."""
 
-    meters: Sequence[Meter]
+    rows: Rows
     tokens: int
     came: float
     headers: list[tuple[bytes, bytes]]  # `x-ratelimit-*`, as it stands now
-
-
-class _Known(NamedTuple):
-    """By what a quota's meter is known, and the first place in which it may stand."""
-
-    key: bytes
-    start: int  # where that place's key begins
-    meter: Meter
 
 
 class Rates:
@@ -78,64 +76,73 @@ class Rates:
         self._process = process
         self._clock = clock
         size = limits.size_of(processes)
-        whole = METERS * (_KEY + _NUMBER * size)
-        self._map = mmap.mmap(-1 if descriptor is None else descriptor, whole)
-        view = memoryview(self._map)
-        self._keys = view[: METERS * _KEY]
-        numbers = view[METERS * _KEY :].cast("q")
+        whole = memoryview(mmap.mmap(-1 if descriptor is None else descriptor, _size(processes)))
+        self._moved = whole[:_NUMBER].cast("q")  # how often a meter was given to another quota
+        self._keys = whole[_NUMBER : _NUMBER + METERS * _KEY]
+        numbers = whole[_NUMBER + METERS * _KEY :].cast("q")
         self._meter: Callable[[int], Meter] = lambda at: numbers[at * size : (at + 1) * size]
-        self._known: dict[tuple[str, str, str], _Known] = {}
+        if descriptor is None:  # lists are faster
+            own: dict[int, Meter] = {}
+            self._meter = lambda at: own.setdefault(at, [0] * size)
+        self._known: dict[tuple[str, str, str], tuple[bytes, int]] = {}
+        self._found: dict[int, tuple[Quotas, list[Row]]] = {}  # by identity, as long as no meter moves
+        self._seen = self._moved[0]
         self._forget_the_dead()
 
-    def enter(self, quotas: Sequence[Quota], tokens: int) -> Passed:
+    def enter(self, quotas: Quotas, tokens: int) -> Passed:
         """Lets a request in, in all quotas or in none. `tokens`: its estimated input.
 
         Raises RequestError 429 `rate_limit_exceeded`.
         """
-        refused = []
         with self._lock:
             now = self._clock()
-            meters = [self._of(quota, now) for quota in quotas]
-            for quota, meter in zip(quotas, meters, strict=True):
-                if refusal := limits.refused(meter, quota, tokens, now):
-                    refused.append(refusal)
-            if not refused:
-                limits.enter(meters, self._process, tokens, now)
-            told = _told(quotas, meters, now)
-        if refused:
-            raise _too_much(refused, told)
-        return Passed(meters, tokens, now, told)
+            rows = self._rows(quotas, now)
+            standings = limits.admit(rows, self._process, tokens, now)
+            if standings is None:
+                raise _too_much(limits.refusals(quotas, rows, tokens, now), limits.standings(rows, now))
+        return Passed(rows, tokens, now, _headers(standings))
 
     def leave(self, passed: Passed, billed: int) -> None:
         """`billed`: tokens of input and output of all its attempts."""
         with self._lock:
-            limits.leave(passed.meters, self._process, passed.tokens, billed, (passed.came, self._clock()))
+            times = passed.came, self._clock()
+            limits.leave(passed.rows, self._process, (passed.tokens, billed), times)
 
     def usage(self, quota: Quota) -> limits.Usage:
         with self._lock:
             now = self._clock()
             return limits.usage(self._of(quota, now), now)
 
+    def _rows(self, quotas: Quotas, now: float) -> list[Row]:
+        """Remembered: requests of a key bring the very same quotas."""
+        if self._moved[0] != self._seen:
+            self._found.clear()
+            self._seen = self._moved[0]
+        known = self._found.get(id(quotas))
+        if known is not None and known[0] is quotas:
+            return known[1]
+        rows = [limits.row_of(quota, self._of(quota, now)) for quota in quotas]
+        if len(self._found) >= _KNOWN:
+            self._found.clear()
+        if self._moved[0] == self._seen:
+            self._found[id(quotas)] = quotas, rows
+        return rows
+
     def _of(self, quota: Quota, now: float) -> Meter:
         """The meter of a quota; that of its limit's `other` scope where the table has no room."""
-        limit, scope = quota
-        known = self._known.get((limit.name, limit.per, scope))
-        if known is not None and self._map[known.start : known.start + _KEY] == known.key:  # nearly always
-            return known.meter
         at = self._place(quota.limit, quota.scope, now)
         if at is None:
             at = self._place(quota.limit, OTHER, now)
         if at is None:  # not even that: the first place is shared with a stranger, which is too strict for both
-            at = self._key(quota.limit, OTHER).start // _KEY
+            at = self._key(quota.limit, OTHER)[1]
         return self._meter(at)
 
     def _place(self, limit: Limit, scope: str, now: float) -> int | None:
-        known = self._key(limit, scope)
-        key, first = known.key, known.start // _KEY
+        key, first = self._key(limit, scope)
         free: int | None = None
         for step in range(_TRIES):
             at = (first + step) % METERS
-            found = self._map[at * _KEY : (at + 1) * _KEY]
+            found = bytes(self._keys[at * _KEY : (at + 1) * _KEY])
             if found == key:
                 return at
             if found == _NOBODY:
@@ -144,18 +151,19 @@ class Rates:
             if free is None and limits.idle(self._meter(at), now):
                 free = at
         if free is not None:
+            self._moved[0] += self._keys[free * _KEY : (free + 1) * _KEY] != _NOBODY
             self._keys[free * _KEY : (free + 1) * _KEY] = key
         return free
 
-    def _key(self, limit: Limit, scope: str) -> _Known:
+    def _key(self, limit: Limit, scope: str) -> tuple[bytes, int]:
+        """By what a quota's meter is known, and the first place in which it may stand."""
         name = (limit.name, limit.per, scope)
         known = self._known.get(name)
         if known is None:
             if len(self._known) >= _KNOWN:
                 self._known.clear()
             key = hashlib.blake2b("\0".join(name).encode(errors="surrogatepass"), digest_size=_KEY).digest()
-            first = int.from_bytes(key[:8], "little") % METERS
-            known = self._known[name] = _Known(key, first * _KEY, self._meter(first))
+            known = self._known[name] = key, int.from_bytes(key[:8], "little") % METERS
         return known
 
     def _forget_the_dead(self) -> None:
@@ -183,17 +191,22 @@ class _Lock:
         fcntl.lockf(self._shared, fcntl.LOCK_UN)
 
 
-def _told(quotas: Sequence[Quota], meters: Sequence[Meter], now: float) -> list[tuple[bytes, bytes]]:
-    """`x-ratelimit-*` (contract section 1): of the quotas that apply, those with the least left."""
+def _headers(standings: Sequence[Standing]) -> list[tuple[bytes, bytes]]:
+    """`x-ratelimit-*` (contract section 1)."""
     headers: list[tuple[bytes, bytes]] = []
-    for kind, limit, remaining, reset in limits.standings(quotas, meters, now):
-        of_limit, of_remaining, of_reset = _HEADERS[kind]
-        headers += (of_limit, b"%d" % limit), (of_remaining, b"%d" % remaining), (of_reset, limits.CLOCK[reset])
+    for kind, limit, remaining, reset in standings:
+        _, of_remaining, of_reset = _HEADERS[kind]
+        headers += _limit(kind, limit), (of_remaining, b"%d" % remaining), (of_reset, limits.CLOCK[reset])
     return headers
 
 
-def _too_much(refused: Sequence[limits.Refusal], headers: Sequence[tuple[bytes, bytes]]) -> RequestError:
-    told = {name.decode(): value.decode() for name, value in headers}
+@functools.lru_cache(1024)
+def _limit(kind: str, limit: int) -> tuple[bytes, bytes]:
+    return _HEADERS[kind][0], b"%d" % limit
+
+
+def _too_much(refused: Sequence[limits.Refusal], standings: Sequence[Standing]) -> RequestError:
+    told = {name.decode(): value.decode() for name, value in _headers(standings)}
     never = [each for each in refused if not each.seconds]
     worst = never[0] if never else max(refused, key=lambda each: each.seconds)
     message = f"The limit {worst.quota.told} is reached: {worst.why}."

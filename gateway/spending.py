@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 
 from gateway.core import purse as arithmetic
 from gateway.core.budgets import Account, Action, Budget, Touch
-from gateway.core.purse import Granted, Purse, Report, Shortage, Update, Want
+from gateway.core.purse import Granted, Hold, Purse, Report, Short, Shortage, Update, Want
 from gateway.errors import StoreUnavailable
 from gateway.stores.base import Counters, LostOwnerError
 
@@ -29,30 +29,12 @@ RETRY = 0.05  # seconds between two tries of a call that waits for others to giv
 FORGET = 60.0  # seconds without use until an account is forgotten here
 PRUNE = 3600.0  # seconds between two looks for what is old
 MOST_ALIASES = 20_000  # users that are remembered to share an account; of others the store is asked again
+MOST_FOUND = 1_000  # sets of accounts that are remembered
 CLOSE = 5.0  # seconds that `close` waits for a store that cannot be written
 
 T = TypeVar("T")
 
 log = logging.getLogger("gateway")
-
-
-class Hold:
-    """What one attempt holds. Settled once."""
-
-    __slots__ = ("nano", "open", "purses", "touches")
-
-    def __init__(self, touches: Sequence[Touch], nano: int, purses: Sequence[Purse] = ()) -> None:
-        self.touches = touches
-        self.nano = nano
-        self.purses = purses
-        self.open = bool(purses)
-
-
-class Short(NamedTuple):
-    """No room. `spent`: by what is settled; otherwise what others hold is in the way, and may be given back."""
-
-    touch: Touch
-    spent: bool
 
 
 class Crossing(NamedTuple):
@@ -90,6 +72,7 @@ class Spending:
         self._thread = ThreadPoolExecutor(1, "budgets")
         self._purses: dict[Account, Purse] = {}
         self._aliases: dict[Account, Account] = {}
+        self._found: dict[int, tuple[Sequence[Touch], Sequence[Purse]]] = {}  # by identity
         self._queue: deque[_Waiter] = deque()
         self._looks: list[tuple[list[Purse], asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
@@ -102,26 +85,37 @@ class Spending:
         self._pruned_at = -PRUNE
 
     def settled(self, account: Account) -> int:
-        """Nano-USD, as far as this process knows; 0 of an account that `know` was not asked for."""
+        """Nano-USD, as far as this process knows; 0 of an account that was not `asked` for."""
         purse = self._purses.get(self._aliases.get(account, account) if self._aliases else account)
         return 0 if purse is None else purse.settled
 
-    def purses(self, touches: Sequence[Touch]) -> list[Purse]:
-        """To reserve from."""
-        return list(map(self._purse, touches))
+    def purses(self, touches: Sequence[Touch]) -> Sequence[Purse]:
+        """To reserve from, or to look at. Remembered: calls of a key touch the very same while their windows last."""
+        known = self._found.get(id(touches))
+        if known is not None and known[0] is touches:
+            return known[1]
+        if len(self._found) >= MOST_FOUND:
+            self._found.clear()
+        found = list(map(self._purse, touches))
+        self._found[id(touches)] = touches, found
+        return found
 
-    async def know(self, touches: Iterable[Touch]) -> bool:
-        """Returns when the balances are known, at most `LOOK` seconds old; True where the store had to be asked.
+    def asked(self, purses: Sequence[Purse]) -> asyncio.Future[None] | None:
+        """What to wait for until the balances are known, at most `LOOK` seconds old; None where they are: mostly.
 
-        Raises StoreUnavailable.
+        It raises StoreUnavailable. Which purses it are may have changed then.
         """
-        unknown = [purse for purse in map(self._purse, touches) if not purse.known]
-        if unknown:
-            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._looks.append((unknown, done))
-            self._hurry()
-            await done
-        return bool(unknown)
+        now, unknown = time.monotonic(), []
+        for purse in purses:
+            purse.used = now
+            if not purse.known:
+                unknown.append(purse)
+        if not unknown:
+            return None
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._looks.append((unknown, done))
+        self._hurry()
+        return done
 
     async def reserve(self, touches: Sequence[Touch], nano: int, *, seconds: float) -> Hold | Short:
         """Holds `nano` in all accounts or in none. Waits `seconds` where others' holds are in the way.
@@ -200,8 +194,7 @@ class Spending:
             purse = self._purses[account] = Purse(account, touch.budget, touch.ends)
         elif purse.budget is not touch.budget:
             purse.known = purse.known and purse.budget == touch.budget  # a reload's new limit holds from now on
-            purse.budget = touch.budget
-        purse.used = time.monotonic()
+            purse.under(touch.budget)
         return purse
 
     # The conversation with the store: one task, which starts with the first need of it.
@@ -261,6 +254,7 @@ class Spending:
         now = time.monotonic()
         for purse in [purse for purse in self._purses.values() if purse.empty and now - purse.used > FORGET]:
             del self._purses[purse.account]
+            self._found.clear()
         if everybody:
             return [purse for purse in self._purses.values() if self._in_use(purse, now)]
         asked = {purse: None for purses, _ in looks for purse in purses}
@@ -330,6 +324,8 @@ class Spending:
 
     def _remember(self, aliases: Mapping[Account, Account]) -> None:
         """A user may be any word of a client's: only so many are kept."""
+        if aliases:
+            self._found.clear()
         self._aliases |= aliases
         while len(self._aliases) > MOST_ALIASES:
             del self._aliases[next(iter(self._aliases))]

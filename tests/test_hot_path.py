@@ -12,12 +12,12 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gateway.charging import Charge, Charging
+from gateway.charging import Charging
 from gateway.config import load
 from gateway.config.types import Config
 from gateway.core.call import Call, Endpoint, outgoing_body, parse
-from gateway.core.limits import touched
 from gateway.core.pricing import cost
+from gateway.core.purse import Hold, calm
 from gateway.core.routing import Plan, Signals, plan
 from gateway.core.tasks import classify
 from gateway.core.usage import read_usage
@@ -83,23 +83,28 @@ class Road:
         self._charging = Charging(self.spending, Outputs())
 
     async def plain(self) -> None:
+        began = time.time()
         principal = self._keys.identify(HEADERS)
         call = parse(Endpoint.CHAT, HEADERS, BODY, CODEC)
         task = classify(call, self.rules.tasks, known=self.rules.known_tasks)
         made = plan(self.rules, call, task, principal, Signals({}, 0.5))
         self._answered(call, made)
+        assert began
 
-    async def guarded(self) -> Charge:
-        rules = self.rules
+    async def guarded(self) -> Hold:
+        began, rules = time.time(), self.rules
         principal = self._keys.identify(HEADERS)
         call = parse(Endpoint.CHAT, HEADERS, BODY, CODEC)
         task = classify(call, rules.tasks, known=rules.known_tasks)
-        passed = self._rates.enter(touched(rules.quotas, call, task, principal), call.estimated_input)
-        accounts = rules.guards.touched(call, task, principal, time.time())
-        await self.spending.know(accounts.of_request)
-        made = plan(rules, call, task, principal, Signals({}, 0.5, touched=accounts, settled=self.spending.settled))
+        passed = self._rates.enter(rules.quotas.touched(call, task, principal), call.estimated_input)
+        accounts = rules.guards.touched(call, task, principal, began)
+        purses = self.spending.purses(accounts.of_request)
+        if (looking := self.spending.asked(purses)) is not None:
+            await looking
+        settled = None if calm(purses) else self.spending.settled
+        made = plan(rules, call, task, principal, Signals({}, 0.5, touched=accounts, settled=settled))
         charge = await self._charging.reserve(made, made.targets[0], call, 0.0)
-        assert isinstance(charge, Charge)
+        assert isinstance(charge, Hold)
         self._charging.settle(charge, self._answered(call, made))
         self._charging.settle(charge, 0)
         self._rates.leave(passed, 40)
@@ -110,6 +115,7 @@ class Road:
         body = outgoing_body(call, model=target.upstream_name, set={}, drop=frozenset(), ask_usage=True)
         usage = read_usage(CODEC.loads(ANSWER)["usage"])
         assert body
+        assert call.estimated_input  # of the request's row
         assert usage is not None
         assert target.price is not None
         return cost(usage, target.price)

@@ -27,7 +27,7 @@ rates = Rates(int(sys.argv[1]), process=int(sys.argv[2]), processes=4)
 passed = []
 for _ in range(400):
     try:
-        passed.append(rates.enter([quota], 3))
+        passed.append(rates.enter((quota,), 3))
     except RequestError:
         pass
 if sys.argv[3] == "die":
@@ -84,9 +84,9 @@ def test_all_or_none() -> None:
         Quota(Limit("wide", requests_per_minute=9), "all"),
     )
     one = Rates(clock=Clock())
-    one.enter([wide, tight], 0)
+    one.enter((wide, tight), 0)
     with pytest.raises(RequestError) as caught:
-        one.enter([wide, tight], 0)
+        one.enter((wide, tight), 0)
     assert one.usage(wide).requests == 1
     error = caught.value
     assert (error.status, error.type, error.code) == (429, "rate_limit_error", "rate_limit_exceeded")
@@ -101,7 +101,7 @@ def test_all_or_none() -> None:
 
 def test_a_request_that_never_fits_is_not_to_be_sent_again() -> None:
     with pytest.raises(RequestError) as caught:
-        Rates(clock=Clock()).enter([QUOTA], 100_001)
+        Rates(clock=Clock()).enter((QUOTA,), 100_001)
     assert caught.value.headers["x-should-retry"] == "false"
     assert "retry-after" not in caught.value.headers
 
@@ -115,21 +115,21 @@ def test_scopes_beyond_the_table_share_a_meter(monkeypatch: pytest.MonkeyPatch) 
     passed = 0
     for number in range(1_000):
         try:
-            one.leave(one.enter([Quota(limit, f"user {number}")], 0), 0)
+            one.leave(one.enter((Quota(limit, f"user {number}"),), 0), 0)
             passed += 1
         except RequestError:
             pass
     assert passed <= 66
     clock.now += 62
-    assert one.enter([Quota(limit, "somebody new")], 0)
+    assert one.enter((Quota(limit, "somebody new"),), 0)
 
 
 def test_a_count_survives_a_reload_and_other_scopes_do_not_disturb_it() -> None:
     clock = Clock()
     one = Rates(clock=clock)
     for number in range(200):
-        one.leave(one.enter([Quota(LIMIT, f"user {number}"), QUOTA], 5), 11)
+        one.leave(one.enter((Quota(LIMIT, f"user {number}"), QUOTA), 5), 11)
     assert one.usage(QUOTA) == (200, 200 * 11, 0)
     changed = Quota(LIMIT._replace(requests_per_minute=200), "all")
     with pytest.raises(RequestError):
-        one.enter([changed], 0)
+        one.enter((changed,), 0)

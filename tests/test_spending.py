@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from gateway.core.budgets import Action, Budget, Periods, Threshold, Touch, Window
-from gateway.spending import Hold, Short, Spending
+from gateway.core.purse import Hold, Short
+from gateway.spending import Spending
 from gateway.stores.counters import TTL, SqliteCounters, rows
 from gateway.stores.schema import connect
 
@@ -158,10 +159,10 @@ def test_a_threshold_that_a_reload_removes_ends_nothing(tmp_path: Path) -> None:
         one.settle(hold, 600)
         assert await asyncio.to_thread(asked.wait, 5)
         assert one.settled(Periods().touch(after, "", 1.0).account) == 600
-        knowing = asyncio.create_task(one.know([Periods().touch(after, "", 1.0)]))  # the file has changed
-        await asyncio.sleep(0)
+        looking = one.asked(one.purses([Periods().touch(after, "", 1.0)]))  # the file has changed
         changed.set()
-        await knowing
+        assert looking is not None
+        await looking
         async with asyncio.timeout(5):
             got = await one.reserve([Periods().touch(after, "", 1.0)], 300, seconds=0.0)
         if isinstance(got, Hold):

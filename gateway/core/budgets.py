@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from gateway.core.call import Call, Principal
 from gateway.core.rules import Match, Model
-from gateway.core.scopes import ALL, GuardIndex, Scope, scope_of
+from gateway.core.scopes import ALL, ByCaller, GuardIndex, Scope, scope_of
 from gateway.core.tasks import Task
 
 OF_THE_REQUEST = frozenset({"", "key", "team", "user", "task"})  # scopes that are known before a route is
@@ -153,14 +153,7 @@ class Periods:
 
     def touch(self, budget: Budget, scope: str, now: float) -> Touch:
         """`scope`: what the account's `per` is worth; any text where the budget has no `per`."""
-        period = self._known.get(budget.name)
-        if (
-            period is None
-            or not period.start <= now < period.end
-            or not (period.budget is budget or period.budget == budget)
-        ):
-            start, end = budget.window.bounds(now)
-            period = self._known[budget.name] = _Period(budget, start, end, budget.window.name(start), {})
+        period = self.at(budget, now)
         if not budget.per:
             scope = ALL
         touch = period.touches.get(scope)
@@ -171,19 +164,30 @@ class Periods:
             touch = period.touches[scope] = Touch(budget, account, period.end)
         return touch
 
+    def at(self, budget: Budget, now: float) -> _Period:
+        period = self._known.get(budget.name)
+        if (
+            period is None
+            or not period.start <= now < period.end
+            or not (period.budget is budget or period.budget == budget)
+        ):
+            start, end = budget.window.bounds(now)
+            period = self._known[budget.name] = _Period(budget, start, end, budget.window.name(start), {})
+        return period
+
 
 class Touched(NamedTuple):
     """What a request touches, whichever target serves it, and the budgets whose scope is the target's."""
 
     of_request: tuple[Touch, ...] = ()
+    of_machines: tuple[Touch, ...] = ()  # those of them that self-hosted models are charged to as well
     of_target: tuple[Budget, ...] = ()  # `per: route | model | provider`
-    now: float = 0.0  # unix seconds: the window of this moment admits the call
+    now: float = 0.0  # unix seconds: the windows in force at this moment admit the call
     periods: Periods | None = None
 
     def by(self, route: str, model: Model) -> tuple[Touch, ...]:
         """The accounts that an attempt on `model` is charged to."""
-        free = model.hosting == "self"
-        found = tuple([touch for touch in self.of_request if not free or touch.budget.counts == "all"])
+        found = self.of_machines if model.hosting == "self" else self.of_request
         if not self.of_target or self.periods is None:
             return found
         scopes = {"route": route, "model": model.name, "provider": model.provider}
@@ -211,13 +215,18 @@ def verdict(touches: Iterable[Touch], settled: Settled) -> Verdict:
     """The strictest of what the touched budgets ask for."""
     strictest = NO_VERDICT
     for touch in touches:
-        budget, spent = touch.budget, settled(touch.account)
-        if spent * 100 < budget.at[0].percent * budget.limit_nano:  # nothing is reached: nearly always
-            continue
-        action = budget.action(spent)
+        action = touch.budget.action(settled(touch.account))
         if action > strictest.action:
             strictest = Verdict(action, touch)
     return strictest
+
+
+class _InForce(NamedTuple):
+    """What a caller touches while no window of it ends. Unix seconds."""
+
+    touched: Touched
+    start: float
+    end: float
 
 
 class BudgetIndex:
@@ -226,10 +235,21 @@ class BudgetIndex:
     def __init__(self, budgets: Sequence[Budget]) -> None:
         self._index = GuardIndex(budgets)
         self._periods = Periods()
+        self._callers = ByCaller[_InForce](budgets)
 
     def touched(self, call: Call, task: Task, principal: Principal, now: float) -> Touched:
         """Asked for every request; a replay asks `matching` once for many that are alike."""
-        return self.touch(self.matching(call, task, principal), call, task, principal, now)
+        known = self._callers.get(call, task, principal)
+        if known is not None and known.start <= now < known.end:
+            return known.touched
+        matching = self.matching(call, task, principal)
+        found = self.touch(matching, call, task, principal, now)
+        if self._callers.remembers:
+            periods = [self._periods.at(budget, now) for budget in matching]
+            start = max((period.start for period in periods), default=-math.inf)
+            end = min((period.end for period in periods), default=math.inf)
+            self._callers.put(call, task, principal, _InForce(found, start, end))
+        return found
 
     def matching(self, call: Call, task: Task, principal: Principal) -> list[Budget]:
         """`principal.budgets` are the key's own, which match whatever it asks."""
@@ -248,4 +268,5 @@ class BudgetIndex:
                 of_request.append(touch(budget, scope_of(per, call, task, principal) if per else ALL, now))
             else:
                 rest.append(budget)
-        return Touched(tuple(of_request), tuple(rest), now, self._periods)
+        of_machines = tuple([touch for touch in of_request if touch.budget.counts == "all"])
+        return Touched(tuple(of_request), of_machines, tuple(rest), now, self._periods)

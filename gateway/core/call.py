@@ -150,28 +150,28 @@ class Call:
     def has(self) -> frozenset[str]:
         """Which of images, audio, tools, json_schema the request holds."""
         if self._has is None:
-            self._has = self._read_content().has | _declared(self._fields, self.form.schema)
+            self._has = (self._content or self._read_content()).has | _declared(self._fields, self.form.schema)
         return self._has
 
     @property
     def system_prompt(self) -> str:
         """Text of all system and developer messages; empty for other endpoints."""
-        return self._read_content().system_prompt
+        return (self._content or self._read_content()).system_prompt
 
     @property
     def last_message(self) -> str:
         """Text of the last user message (for completions the prompt, for embeddings the input)."""
-        return self._read_content().last_message
+        return (self._content or self._read_content()).last_message
 
     @property
     def ends_in_tool_result(self) -> bool:
         """Whether the last message has the role `tool` or `function` (an empty answer to it is not a failure)."""
-        return self._read_content().last_role in ("tool", "function")
+        return (self._content or self._read_content()).last_role in ("tool", "function")
 
     @property
     def prefilled(self) -> bool:
         """Whether the client itself has begun the answer, as its last message."""
-        return self._read_content().last_role == "assistant"
+        return (self._content or self._read_content()).last_role == "assistant"
 
     @property
     def user(self) -> str:
@@ -185,7 +185,7 @@ class Call:
     @property
     def tied(self) -> bool:
         """Whether the history holds tool calls or signed thinking, which another model could not go on with."""
-        return self._read_content().tied
+        return (self._content or self._read_content()).tied
 
     @property
     def estimated_input(self) -> int:
@@ -193,23 +193,23 @@ class Call:
 
         The text of tool calls and the tools' declarations count too.
         """
-        content = self._read_content()
+        content = self._content or self._read_content()
         declared = self._fields.size("tools") + self._fields.size("functions")
         return estimate_tokens(content.text_bytes + declared) + content.tokens
 
     @property
     def attachments(self) -> int:
-        return self._read_content().attachments
+        return (self._content or self._read_content()).attachments
 
     @property
     def remote(self) -> bool:
         """Whether it brings something that is not in it, such as an image by URL."""
-        return self._read_content().remote
+        return (self._content or self._read_content()).remote
 
     @property
     def items(self) -> int:
         """Prompts or inputs, each of which is answered."""
-        return self._read_content().items
+        return (self._content or self._read_content()).items
 
     @property
     def body_size(self) -> int:
@@ -228,7 +228,8 @@ class Call:
 
     def holds(self, names: frozenset[str]) -> frozenset[str]:
         """Which of these members it has at the top."""
-        return names & self._fields.members.keys()
+        members = self._fields.members
+        return frozenset() if names.isdisjoint(members) else names & members.keys()
 
     @property
     def names(self) -> Iterable[str]:
@@ -274,10 +275,9 @@ class Call:
         return Call(self.endpoint, self.headers, fields, self._json)
 
     def _read_content(self) -> Content:
-        if self._content is None:
-            given = self._messages if self._messages is not None else self._fields.value(self.form.content)
-            self._content = self.form.read(self._fields, given)
-            self._messages = None  # only the facts are kept
+        given = self._messages if self._messages is not None else self._fields.value(self.form.content)
+        self._content = self.form.read(self._fields, given)
+        self._messages = None  # only the facts are kept
         return self._content
 
 

@@ -91,9 +91,9 @@ def ceiling_at(
         how = "`price: {input: ..., output: ...}` in USD per million tokens, or `price: unmetered`"
         return Unbounded(f"no known price; give {target.model.name} {how} in routes.yaml", "unpriced_model")
     extra = target.model.max_extra_nano
-    made = _choices(call, target) * call.items
+    made = (_choices(call, target) if target.model.set else call.choices) * call.items
     longest, cap = _output(call, target, p99)
-    rates = _possible(price, call, target, read)
+    rates = price.highest or _possible(price, call, target, read)
     highest = _most(price, rates, read, longest * made) + (extra or 0)
     if cap is None or not clamp or highest * SMALL <= left:
         return Ceiling(highest)
@@ -106,7 +106,7 @@ def _of_pieces(call: Call, target: Target, price: Price, extra: int | None) -> C
     if price.rates is None or piece is None:  # by the hour of a machine, or unmetered
         return Ceiling(_most(price, (0, 0), input_bound(call, target), 0) + (extra or 0))
     read = input_bound(call, target)
-    into, out = _possible(price, call, target, read)
+    into, out = price.highest or _possible(price, call, target, read)
     each = _dearest(price, piece.rate)
     ranks = call.form.sold == "searches"
     if not (each or out or (ranks and into)):
@@ -132,14 +132,18 @@ def _dearest(price: Price, piece: str) -> int:
 def input_bound(call: Call, target: Target) -> int:
     """Tokens of input at most."""
     body, window = call.body, target.model.context_window
+    items = call.items
     if window is not None:
-        window *= call.items  # each has it for itself
-    bound = _longest(body) + TEMPLATE_TOKENS * call.items + repeated_input(call)
+        window *= items  # each has it for itself
+    plain = body.isascii()
+    bound = (len(body) if plain and b"\\u" not in body else _longest(body)) + TEMPLATE_TOKENS * items
+    if call.form.sold:
+        bound += repeated_input(call)
     if tools := "tools" in call.has:
         bound += TOOL_TOKENS + len(call.source("tools")) + len(call.source("functions"))
-    if not body.isascii() and (tools or any(sign in body for sign in _TOOL_CALLS)):
+    if not plain and (tools or any(sign in body for sign in _TOOL_CALLS)):
         bound += _high(body) * (ESCAPED - 1)
-    if call.attachments or stored(call):  # its tokens have little to do with its bytes
+    if call.attachments or (call.form.kept and stored(call)):  # its tokens have little to do with its bytes
         return max(window or 0, bound)
     return bound if window is None else min(bound, window)
 
@@ -147,8 +151,6 @@ def input_bound(call: Call, target: Target) -> int:
 def _longest(body: bytes) -> int:
     """Bytes of UTF-8 that a tokenizer gets to see of a body at most, whichever normal form it makes of it."""
     escaped = b"\\u" in body
-    if body.isascii() and not escaped:
-        return len(body)
     if len(body) > LONG:
         return len(body) + _high(body) * (WORST - 1) + body.count(b"\\u") * WORST_ESCAPE
     text = body.decode(errors="replace")
@@ -183,14 +185,13 @@ def _output(call: Call, target: Target, p99: int | None) -> tuple[int, int | Non
     if not names:
         return 0, None
     model = target.model
-    caps = [value for name in names if isinstance(value := model.set.get(name), int)] if model.set else []
-    if not caps and call.longest is not None and model.drop.isdisjoint(names):
-        caps = [call.longest]
-    if caps:
+    if model.set and (caps := [value for name in names if isinstance(value := model.set.get(name), int)]):
         return max(caps), None
     longest = model.max_output_tokens
-    if not model.drop.isdisjoint(names):  # the server knows no cap
+    if model.drop and not model.drop.isdisjoint(names):  # the server knows no cap
         return longest or UNKNOWN_OUTPUT, None
+    if call.longest is not None:
+        return call.longest, None
     cap = max(TYPICAL * (p99 or 0), LEAST_CAP)
     if longest is None:
         return UNKNOWN_OUTPUT, cap
@@ -207,8 +208,6 @@ def _possible(price: Price, call: Call, target: Target, read: int) -> tuple[int,
 
     An upstream may meter by the end of a request, or serve it otherwise than was asked.
     """
-    if price.highest is not None:  # nearly always
-        return price.highest
     prices = [price, *price.others]
     if price.services:
         wanted = service_tier(target.model, call)
@@ -237,10 +236,10 @@ def _most(price: Price, rates: tuple[int, int], read: int, written: int) -> int:
 
 def _unbounded(call: Call, target: Target) -> str:
     """What of the call has no provable bound; empty where everything has one."""
-    if what := _outside(call, target):
+    if (call.attachments or call.form.kept) and (what := _outside(call, target)):
         return what
     members = call.holds(_TELLING)
-    if not members and "service_tier" not in target.model.set:  # nearly always
+    if not members and "service_tier" not in target.model.set:
         return ""
     for name in members & _EXTRA_NAMES:
         value = call.decoded(name)

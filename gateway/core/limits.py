@@ -11,12 +11,12 @@ room for its input; its output is not known yet, and what it puts out beyond the
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 from gateway.core.call import Call, Principal
 from gateway.core.rules import Match
-from gateway.core.scopes import ALL, GuardIndex, Scope, scope_of
+from gateway.core.scopes import ALL, ByCaller, GuardIndex, Scope, scope_of
 from gateway.core.tasks import Task
 
 SECONDS = 60
@@ -26,7 +26,13 @@ _BY_SECOND = 3
 _TOKENS_BY_SECOND = _BY_SECOND + _BUCKETS
 _IN_FLIGHT = _TOKENS_BY_SECOND + _BUCKETS  # one number for each process
 
+Quotas: TypeAlias = "tuple[Quota, ...]"
 Meter: TypeAlias = "list[int] | memoryview[int]"
+Row: TypeAlias = "tuple[Meter, int, int, int]"
+"""A quota's meter, and the most requests and tokens a minute and requests in flight: what every request looks at."""
+Rows: TypeAlias = "Sequence[Row]"
+_UNLIMITED = 1 << 62
+_MOST = 1 << 61  # more than is left of any limit
 _Tightest: TypeAlias = "tuple[int, int, Meter]"  # a limit, what is left of it, and its meter
 
 
@@ -79,11 +85,23 @@ def size_of(processes: int) -> int:
     return _IN_FLIGHT + processes
 
 
-def touched(index: GuardIndex[Limit], call: Call, task: Task, principal: Principal) -> list[Quota]:
-    """`principal.limits` are the key's own, which match whatever it asks."""
-    found = index.matching(call, task, principal)
-    found += principal.limits
-    return [Quota(each, scope_of(each.per, call, task, principal) if each.per else ALL) for each in found]
+class LimitIndex:
+    """Which quotas a request touches."""
+
+    def __init__(self, limits: Sequence[Limit]) -> None:
+        self._index = GuardIndex(limits)
+        self._callers = ByCaller[Quotas](limits)
+
+    def touched(self, call: Call, task: Task, principal: Principal) -> Quotas:
+        """`principal.limits` are the key's own, which match whatever it asks."""
+        known = self._callers.get(call, task, principal)
+        if known is not None:
+            return known
+        found = self._index.matching(call, task, principal)
+        found += principal.limits
+        quotas = tuple([Quota(each, scope_of(each.per, call, task, principal) if each.per else ALL) for each in found])
+        self._callers.put(call, task, principal, quotas)
+        return quotas
 
 
 def usage(meter: Meter, now: float) -> Usage:
@@ -92,11 +110,70 @@ def usage(meter: Meter, now: float) -> Usage:
     return Usage(meter[_REQUESTS], meter[_TOKENS], _in_flight(meter))
 
 
-def refused(meter: Meter, quota: Quota, tokens: int, now: float) -> Refusal | None:
-    """Whether one more request of `tokens` of input has room."""
+def row_of(quota: Quota, meter: Meter) -> Row:
     limit = quota.limit
-    if meter[_NOW] != int(now):
-        _roll(meter, int(now))
+    most = (limit.requests_per_minute, limit.tokens_per_minute, limit.max_in_flight)
+    requests, tokens, in_flight = [_UNLIMITED if each is None else each for each in most]
+    return meter, requests, tokens, in_flight
+
+
+def admit(rows: Rows, process: int, tokens: int, now: float) -> list[Standing] | None:
+    """Counts one more request of `tokens` of input in all meters, and says how they stand then.
+
+    None where one has no room for it: then it is counted in none.
+    """
+    second = int(now)
+    requests_at = _BY_SECOND + second % _BUCKETS
+    tokens_at, in_flight_at = requests_at + _BUCKETS, _IN_FLIGHT + process
+    left = text_left = _UNLIMITED
+    for row in rows:
+        meter, requests, most, in_flight = row
+        if meter[_NOW] != second:
+            _roll(meter, second)
+        used, read = meter[_REQUESTS] + 1, meter[_TOKENS] + tokens
+        if used > requests or read > most or (in_flight != _UNLIMITED and sum(meter[_IN_FLIGHT:]) >= in_flight):
+            _take_back(rows, row, tokens, (requests_at, tokens_at, in_flight_at))
+            return None
+        meter[_REQUESTS], meter[_TOKENS] = used, read
+        meter[requests_at] += 1
+        meter[tokens_at] += tokens
+        meter[in_flight_at] += 1
+        if requests - used < left:
+            limit, left = requests, requests - used
+        if most - read < text_left:
+            text_limit, text_left, text = most, most - read, meter
+    found = []
+    if left < _MOST:  # what is counted now stays for 60 seconds more
+        found.append(Standing("requests", limit, left, _BUCKETS))
+    if text_left < _MOST:
+        stands = Standing("tokens", text_limit, text_left, _BUCKETS)
+        found.append(stands if tokens else _standing("tokens", (text_limit, text_left, text), _TOKENS_BY_SECOND, now))
+    return found
+
+
+def _take_back(rows: Rows, until: Row, tokens: int, at: tuple[int, int, int]) -> None:
+    """Of a request that was counted in the rows before `until`, which has no room."""
+    requests_at, tokens_at, in_flight_at = at
+    for row in rows:
+        if row is until:
+            return
+        meter = row[0]
+        meter[_REQUESTS] -= 1
+        meter[_TOKENS] -= tokens
+        meter[requests_at] -= 1
+        meter[tokens_at] -= tokens
+        meter[in_flight_at] -= 1
+
+
+def refusals(quotas: Quotas, rows: Rows, tokens: int, now: float) -> list[Refusal]:
+    """Why one more request of `tokens` of input is not let in."""
+    found = [_refused(meter, quota, tokens, now) for quota, (meter, *_) in zip(quotas, rows, strict=True)]
+    return [each for each in found if each is not None]
+
+
+def _refused(meter: Meter, quota: Quota, tokens: int, now: float) -> Refusal | None:
+    limit = quota.limit
+    _roll(meter, int(now))
     most = limit.requests_per_minute
     if most is not None and (used := meter[_REQUESTS]) + 1 > most:
         seconds = _until(meter, _BY_SECOND, used + 1 - most, now)
@@ -113,42 +190,23 @@ def refused(meter: Meter, quota: Quota, tokens: int, now: float) -> Refusal | No
     return None
 
 
-def enter(meters: Iterable[Meter], process: int, tokens: int, now: float) -> None:
-    """Counts a request that was let in."""
-    second = int(now)
-    at = second % _BUCKETS
-    requests_at, tokens_at, in_flight_at = _BY_SECOND + at, _TOKENS_BY_SECOND + at, _IN_FLIGHT + process
-    for meter in meters:
-        if meter[_NOW] != second:
-            _roll(meter, second)
-        meter[requests_at] += 1
-        meter[_REQUESTS] += 1
-        meter[tokens_at] += tokens
-        meter[_TOKENS] += tokens
-        meter[in_flight_at] += 1
-
-
-def leave(meters: Iterable[Meter], process: int, counted: int, billed: int, times: tuple[float, float]) -> None:
-    """The request ended: what was `counted` of its tokens when it came gives way to what was `billed` by now.
-
-    `times`: when it came, and now.
+def leave(rows: Rows, process: int, tokens: tuple[int, int], times: tuple[float, float]) -> None:
+    """The request ended. `tokens`: what was counted of its tokens when it came, which gives way to what was billed by
+    now; `times`: then and now.
     """
+    counted, billed = tokens
     came, second = int(times[0]), int(times[1])
     if second - came >= _BUCKETS:  # it has left the window
         counted = 0
     came_at, now_at = _TOKENS_BY_SECOND + came % _BUCKETS, _TOKENS_BY_SECOND + second % _BUCKETS
-    more, in_flight_at = billed - counted, _IN_FLIGHT + process
-    for meter in meters:
+    in_flight_at = _IN_FLIGHT + process
+    for meter, _, _, _ in rows:
         if meter[_NOW] != second:
             _roll(meter, second)
-        if came_at == now_at:
-            meter[now_at] += more
-        else:
-            meter[came_at] -= counted
-            meter[now_at] += billed
-        meter[_TOKENS] += more
-        if meter[in_flight_at] > 0:
-            meter[in_flight_at] -= 1
+        meter[came_at] -= counted
+        meter[now_at] += billed
+        meter[_TOKENS] += billed - counted
+        meter[in_flight_at] -= 1
 
 
 def gone(meter: Meter, process: int) -> None:
@@ -162,26 +220,26 @@ def idle(meter: Meter, now: float) -> bool:
     return not any(used)
 
 
-def standings(quotas: Iterable[Quota], meters: Iterable[Meter], now: float) -> list[Standing]:
+def standings(rows: Rows, now: float) -> list[Standing]:
     """For `requests` and `tokens`, where they are limited; of several quotas, the one with the least left."""
-    second = int(now)
-    requests: _Tightest | None = None
-    tokens: _Tightest | None = None
-    for (limit, _), meter in zip(quotas, meters, strict=True):
-        if meter[_NOW] != second:
-            _roll(meter, second)
-        most = limit.requests_per_minute
-        if most is not None and (requests is None or most - meter[_REQUESTS] < requests[1]):
-            requests = most, most - meter[_REQUESTS], meter
-        most = limit.tokens_per_minute
-        if most is not None and (tokens is None or most - meter[_TOKENS] < tokens[1]):
-            tokens = most, most - meter[_TOKENS], meter
+    requests: list[_Tightest] = []
+    tokens: list[_Tightest] = []
+    for meter, most_requests, most_tokens, _ in rows:
+        used = usage(meter, now)
+        if most_requests != _UNLIMITED:
+            requests.append((most_requests, most_requests - used.requests, meter))
+        if most_tokens != _UNLIMITED:
+            tokens.append((most_tokens, most_tokens - used.tokens, meter))
     found = []
-    if requests is not None:
-        found.append(_standing("requests", requests, _BY_SECOND, now))
-    if tokens is not None:
-        found.append(_standing("tokens", tokens, _TOKENS_BY_SECOND, now))
+    if requests:
+        found.append(_standing("requests", min(requests, key=_left), _BY_SECOND, now))
+    if tokens:
+        found.append(_standing("tokens", min(tokens, key=_left), _TOKENS_BY_SECOND, now))
     return found
+
+
+def _left(of: _Tightest) -> int:
+    return of[1]
 
 
 CLOCK = tuple([b"%ds" % seconds for seconds in range(SECONDS)] + [b"1m0s", b"1m1s"])
@@ -215,9 +273,7 @@ def _standing(kind: str, tightest: _Tightest, start: int, now: float) -> Standin
     most, left, meter = tightest
     if left >= most:
         return Standing(kind, most, left, 0)
-    # What was counted in this very second stays for 60 more; nearly always something was.
-    reset = _BUCKETS if meter[start + int(now) % _BUCKETS] else _reset(meter, start, now)
-    return Standing(kind, most, max(0, left), reset)
+    return Standing(kind, most, max(0, left), _reset(meter, start, now))
 
 
 def _reset(meter: Meter, start: int, now: float) -> int:

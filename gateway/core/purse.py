@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from gateway.core.budgets import Account, Budget
+from gateway.core.budgets import Account, Budget, Touch
 
 FEW = 100
 """With fewer than so many ceilings left in a budget there is no leasing; a lease is one part in so many of what is."""
@@ -77,13 +77,12 @@ class Purse:
     """One account. Nano-USD; never negative, but that an overrun may leave `free` below nothing for a moment."""
 
     __slots__ = (
-        *("account", "budget", "ceiling", "crossed", "ends", "held", "known", "reserved", "seen", "spent", "telling"),
-        *("used", "waiting"),
+        *("account", "budget", "ceiling", "crossed", "ends", "first", "held", "known", "limit", "reserved"),
+        *("seen", "spent", "telling", "used", "waiting"),
     )
 
     def __init__(self, account: Account, budget: Budget, ends: float) -> None:
         self.account = account
-        self.budget = budget
         self.ends = ends
         self.held = 0  # in the store, once it has been told what is being told now
         self.reserved = 0
@@ -95,6 +94,13 @@ class Purse:
         self.crossed: frozenset[int] = frozenset()  # percents
         self.used = 0.0  # seconds on the caller's clock: the last reservation
         self.waiting = 0  # callers in the queue for it
+        self.under(budget)
+
+    def under(self, budget: Budget) -> None:
+        """The budget as it is now: a reload may change all of it but its window."""
+        self.budget = budget
+        self.limit = budget.limit_nano
+        self.first = budget.at[0].percent * self.limit  # hundredths of nano-USD: below it no threshold is reached
 
     @property
     def free(self) -> int:
@@ -112,7 +118,7 @@ class Purse:
 
     def scarce(self) -> bool:
         """Whether fewer than `FEW` ceilings are left, so that nothing may be leased."""
-        left = self.budget.limit_nano - self.seen.settled - self.seen.held
+        left = self.limit - self.seen.settled - self.seen.held
         return left < FEW * self.ceiling
 
     def surplus(self, now: float, *, all_of_it: bool = False) -> int:
@@ -132,7 +138,7 @@ class Purse:
         # After an overrun what is reserved may be more than what is left of the hold: it stays covered.
         self.held = max(self.held - spent - surplus, self.reserved)
         percents = tuple(each.percent for each in self.budget.at if each.percent not in self.crossed)
-        return Update(self.account, self.ends, self.budget.limit_nano, percents, spent, self.held)
+        return Update(self.account, self.ends, self.limit, percents, spent, self.held)
 
     def told(self, update: Update, seen: Seen) -> None:
         self.telling -= update.spent
@@ -149,13 +155,54 @@ class Purse:
         self.known = True
 
 
+class Hold:
+    """What one attempt holds, in nano-USD. Settled once."""
+
+    __slots__ = ("cap", "nano", "open", "purses", "touches")
+
+    def __init__(self, touches: Sequence[Touch], nano: int, purses: Sequence[Purse], cap: int | None = None) -> None:
+        """`cap`: tokens of output that the upstream is told not to exceed; None: the client's own, or none."""
+        self.touches = touches
+        self.nano = nano
+        self.purses = purses
+        self.cap = cap
+        self.open = bool(purses)
+
+    @property
+    def reserved(self) -> int | None:
+        return self.nano if self.touches else None
+
+    @property
+    def budgets(self) -> tuple[str, ...]:
+        return tuple(touch.budget.name for touch in self.touches)
+
+
+FREE = Hold((), 0, ())
+"""Of an attempt that touches no budget."""
+
+
+class Short(NamedTuple):
+    """No room. `spent`: by what is settled; otherwise what others hold is in the way, and may be given back."""
+
+    touch: Touch
+    spent: bool
+
+
+def calm(purses: Iterable[Purse]) -> bool:
+    """Whether no threshold of any is reached."""
+    for purse in purses:  # noqa: SIM110 - a generator costs more than the comparisons: this runs for every request
+        if (purse.seen[0] + purse.spent + purse.telling) * 100 >= purse.first:
+            return False
+    return True
+
+
 def left(purses: Iterable[Purse]) -> int:
     """What remains in the tightest of the budgets, nano-USD; as far as this process knows."""
     least: int | None = None
     for purse in purses:
         settled, held = purse.seen
         told = purse.spent + purse.telling
-        here = purse.budget.limit_nano - settled - (max(told, held))
+        here = purse.limit - settled - (told if told > held else held)  # noqa: FURB136 - on the hot path
         if least is None or here < least:
             least = here
     return least or 0
@@ -167,14 +214,15 @@ def take(purses: Iterable[Purse], nano: int) -> bool:
         for purse in purses:
             if not purse.known or purse.waiting or purse.held - purse.reserved - purse.spent < nano:
                 return False
-    reserve(purses, nano)
+        reserve(purses, nano)
     return True
 
 
 def reserve(purses: Iterable[Purse], nano: int) -> None:
     for purse in purses:
         purse.reserved += nano
-        purse.ceiling = max(purse.ceiling, nano)
+        if nano > purse.ceiling:  # noqa: PLR1730 - on the hot path
+            purse.ceiling = nano
 
 
 def want(purses: Sequence[Purse], nano: int, left: dict[Purse, int]) -> Want:
@@ -184,5 +232,5 @@ def want(purses: Sequence[Purse], nano: int, left: dict[Purse, int]) -> Want:
         free = left.setdefault(purse, max(0, purse.free))
         taken = min(free, nano)
         left[purse] = free - taken
-        needs.append(Need(purse.account, purse.ends, purse.budget.limit_nano, nano - taken))
+        needs.append(Need(purse.account, purse.ends, purse.limit, nano - taken))
     return Want(tuple(needs), nano)

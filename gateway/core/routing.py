@@ -15,12 +15,11 @@ from gateway.core.capture import Capture
 from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind
 from gateway.core.health import in_good_health, left_out, none_healthy
 from gateway.core.index import Index, LineUp, price_of, rest_of
-from gateway.core.limits import Limit
+from gateway.core.limits import Limit, LimitIndex
 from gateway.core.passed_over import Asked, PassedOver
 from gateway.core.pricing import dollars, price_at
 from gateway.core.replicas import expand
 from gateway.core.rules import Candidate, Hedge, Match, Model, Route, Signals, Skipped, Target, Timeouts
-from gateway.core.scopes import GuardIndex
 from gateway.core.sticky import Conversation, conversation_of, kept_first, roll_of
 from gateway.core.stored import of_owner, stored
 from gateway.core.strategies import STRATEGIES, Strategy, highest_cost
@@ -76,8 +75,8 @@ class Rules(_Rules):
         return BudgetIndex(self.budgets)
 
     @cached_property
-    def quotas(self) -> GuardIndex[Limit]:
-        return GuardIndex(self.limits)
+    def quotas(self) -> LimitIndex:
+        return LimitIndex(self.limits)
 
     @cached_property
     def caches(self) -> bool:

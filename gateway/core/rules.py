@@ -127,7 +127,7 @@ class Signals(NamedTuple):
     standing: Mapping[tuple[str, str], Standing] = {}  # by (model, replica); absent: fine
     kept: Kept = _NOTHING_KEPT  # conversation -> (model, replica)
     touched: Touched | None = None  # the budgets of the request; None: there are none
-    settled: Settled | None = None  # how they stand; given with `touched`
+    settled: Settled | None = None  # how they stand; None: no threshold of theirs is reached
     now: float = 0.0  # unix seconds: when the request began, which decides its prices
     elsewhere: Mapping[str, int] = {}  # requests at self-hosted servers that are not among `in_flight`; the same names
     owners: Kept = _NOTHING_KEPT  # response, by `stored.owner_key` -> (model, replica)

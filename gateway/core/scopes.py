@@ -15,6 +15,7 @@ Scope = Literal["", "key", "team", "user", "task", "route", "model", "provider"]
 ALL = "all"  # the scope of an entry without `per`
 EVERYTHING = Match()
 NONE = "none"  # the scope of a call that has no such value
+MOST_CALLERS = 10_000  # that are remembered: users may be the client's own word
 
 
 class Guard(Protocol):
@@ -27,8 +28,12 @@ class Guard(Protocol):
     @property
     def match(self) -> Match: ...
 
+    @property
+    def per(self) -> Scope: ...
+
 
 G = TypeVar("G", bound=Guard)
+T = TypeVar("T")
 
 
 class GuardIndex(Generic[G]):
@@ -66,6 +71,38 @@ class GuardIndex(Generic[G]):
         if self._literal:
             yield from self._literal.get(("team", principal.team), ())
             yield from self._literal.get(("key", principal.key), ())
+
+
+class ByCaller(Generic[T]):
+    """What entries come to for a caller, remembered where nothing else of a request decides it: nearly always.
+
+    A caller is a principal, together with what else the entries count by. A principal's own entries, which ask for
+    nothing and have no `per`, come and go with it.
+    """
+
+    __slots__ = ("_alone", "_by_task", "_by_user", "_known", "remembers")
+
+    def __init__(self, guards: Sequence[Guard]) -> None:
+        self.remembers = all(guard.match._replace(key=None, team=None) == EVERYTHING for guard in guards)
+        self._by_task = any(guard.per == "task" for guard in guards)
+        self._by_user = any(guard.per == "user" for guard in guards)
+        self._alone = not (self._by_task or self._by_user)
+        self._known: dict[object, tuple[Principal, T]] = {}
+
+    def get(self, call: Call, task: Task, principal: Principal) -> T | None:
+        known = self._known.get(id(principal) if self._alone else self._key(call, task, principal))
+        return known[1] if known is not None and known[0] is principal else None
+
+    def put(self, call: Call, task: Task, principal: Principal, found: T) -> None:
+        if not self.remembers:
+            return
+        if len(self._known) >= MOST_CALLERS:
+            self._known.clear()
+        # By identity, as a principal takes long to hash; it is kept, so that no other gets its place in memory.
+        self._known[id(principal) if self._alone else self._key(call, task, principal)] = principal, found
+
+    def _key(self, call: Call, task: Task, principal: Principal) -> object:
+        return id(principal), task.label if self._by_task else "", call.user if self._by_user else ""
 
 
 def _literally(match: Match) -> tuple[str, tuple[str, ...]] | None:

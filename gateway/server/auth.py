@@ -45,8 +45,8 @@ def _presented(headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
     for name, value in headers:
         if name == b"authorization":
             scheme, _, token = value.partition(b" ")
-            if scheme.lower() == b"bearer" and token.strip():
-                return token.strip()
+            if scheme.lower() == b"bearer" and (token := token.strip()):
+                return token
         elif name == b"x-api-key" and value.strip():
             found = value.strip()
     return found

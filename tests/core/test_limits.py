@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from gateway.core import limits
 from gateway.core.call import Endpoint, Principal, parse
-from gateway.core.limits import CLOCK, Limit, Meter, Quota, Standing, size_of, touched
+from gateway.core.limits import CLOCK, Limit, LimitIndex, Meter, Quota, Refusal, Standing, row_of, size_of
 from gateway.core.rules import Match
-from gateway.core.scopes import GuardIndex
 from gateway.core.tasks import Task
 from gateway.wire import CODEC
 
@@ -27,11 +26,26 @@ def quota(**most: int) -> Quota:
     return Quota(Limit("limits[0]", **most), "all")  # type: ignore[arg-type]  # each test names real fields
 
 
-def let_in(on: Meter, about: Quota, tokens: int, now: float) -> bool:
-    if limits.refused(on, about, tokens, now) is not None:
+def let_in(on: Meter, about: Quota, tokens: int, now: float, process: int = 0) -> bool:
+    rows = [row_of(about, on)]
+    why = limits.refusals((about,), rows, tokens, now)
+    before, standings = list(on), limits.admit(rows, process, tokens, now)
+    if standings is None:
+        assert why
+        assert list(on) == before
         return False
-    limits.enter([on], 0, tokens, now)
+    assert not why
+    assert standings == limits.standings(rows, now)
     return True
+
+
+def left(on: Meter, about: Quota, tokens: tuple[int, int], times: tuple[float, float], process: int = 0) -> None:
+    limits.leave([row_of(about, on)], process, tokens, times)
+
+
+def refused(on: Meter, about: Quota, tokens: int, now: float) -> Refusal | None:
+    found = limits.refusals((about,), [row_of(about, on)], tokens, now)
+    return found[0] if found else None
 
 
 STEPS = st.lists(st.tuples(st.floats(0, 25), st.integers(0, 40)), max_size=80)
@@ -68,15 +82,15 @@ def test_a_refusal_says_how_long_to_the_second(most: int, steps: Sequence[tuple[
     for seconds, each in steps:
         now += seconds / 4
         let_in(on, about, each, now)
-    refusal = limits.refused(on, about, tokens, now)
+    refusal = refused(on, about, tokens, now)
     if refusal is None:
         return
     later = list(on)
-    earlier = limits.refused(later, about, tokens, now + refusal.seconds - 1)
+    earlier = refused(later, about, tokens, now + refusal.seconds - 1)
     assert refusal.seconds == 1 or earlier is not None, "it could have said less"
     if refusal.why == f"{most} requests a minute":  # the other limit may have a say then
         about = quota(requests_per_minute=most)
-    assert limits.refused(list(on), about, tokens, now + refusal.seconds) is None
+    assert refused(list(on), about, tokens, now + refusal.seconds) is None
 
 
 @given(STEPS, st.lists(st.tuples(st.integers(0, 200), st.floats(0, 100)), min_size=80, max_size=80))
@@ -84,19 +98,19 @@ def test_what_was_billed_takes_the_place_of_the_estimate(
     steps: Sequence[tuple[float, int]], ends: Sequence[tuple[int, float]]
 ) -> None:
     """However long a call takes: a minute after the last, nothing is left, and nothing is ever negative."""
-    on, now = meter(), NOW
+    on, about, now = meter(), quota(), NOW
     under_way: list[tuple[float, int, int, float]] = []  # ends at, counted, billed, came
     for (seconds, tokens), (billed, takes) in zip(steps, ends, strict=False):
         now += seconds
         for each in sorted(each for each in under_way if each[0] <= now):
-            limits.leave([on], 1, each[1], each[2], (each[3], each[0]))
+            left(on, about, (each[1], each[2]), (each[3], each[0]), 1)
             under_way.remove(each)
-        limits.enter([on], 1, tokens, now)
+        assert let_in(on, about, tokens, now, 1)
         under_way.append((now + takes, tokens, billed, now))
         assert all(number >= 0 for number in on)
     for each in sorted(under_way):
         now = max(now, each[0])
-        limits.leave([on], 1, each[1], each[2], (each[3], now))
+        left(on, about, (each[1], each[2]), (each[3], now), 1)
     recent = sum(each[2] for each in under_way if each[0] > now - 1)
     assert limits.usage(on, now).tokens >= recent
     assert limits.idle(on, now + 61)
@@ -105,44 +119,70 @@ def test_what_was_billed_takes_the_place_of_the_estimate(
 def test_output_beyond_the_limit_is_worked_off() -> None:
     on, about = meter(), quota(tokens_per_minute=100)
     assert let_in(on, about, 10, NOW)
-    limits.leave([on], 0, 10, 250, (NOW, NOW + 2))
-    refusal = limits.refused(on, about, 1, NOW + 10)
+    left(on, about, (10, 250), (NOW, NOW + 2))
+    refusal = refused(on, about, 1, NOW + 10)
     assert refusal is not None
     assert refusal.seconds == 53
-    assert limits.refused(on, about, 1, NOW + 63) is None
+    assert refused(on, about, 1, NOW + 63) is None
 
 
 def test_what_never_fits_says_so() -> None:
-    refusal = limits.refused(meter(), quota(tokens_per_minute=100), 101, NOW)
+    refusal = refused(meter(), quota(tokens_per_minute=100), 101, NOW)
     assert refusal is not None
     assert (refusal.why, refusal.seconds) == ("100 tokens a minute, and this request alone has about 101", 0)
 
 
 def test_in_flight() -> None:
     on, about = meter(), quota(max_in_flight=2)
-    limits.enter([on], 0, 0, NOW)
-    limits.enter([on], 1, 0, NOW)
-    refusal = limits.refused(on, about, 0, NOW + 100)
+    assert let_in(on, about, 0, NOW)
+    assert let_in(on, about, 0, NOW, 1)
+    refusal = refused(on, about, 0, NOW + 100)
     assert refusal is not None
     assert (refusal.why, refusal.seconds) == ("2 requests in flight", 1)
     limits.gone(on, 1)
-    assert limits.refused(on, about, 0, NOW + 100) is None
-    limits.leave([on], 0, 0, 0, (NOW, NOW + 100))
+    assert refused(on, about, 0, NOW + 100) is None
+    left(on, about, (0, 0), (NOW, NOW + 100))
     assert limits.idle(on, NOW + 100)
 
 
 def test_how_it_stands() -> None:
     on, about = meter(), quota(requests_per_minute=3, tokens_per_minute=1000)
+    rows = [row_of(about, on)]
     unused = [Standing("requests", 3, 3, 0), Standing("tokens", 1000, 1000, 0)]
-    assert limits.standings([about], [on], NOW) == unused
-    limits.enter([on], 0, 400, NOW)
-    limits.enter([on], 0, 100, NOW + 20)
-    stands = limits.standings([about], [on], NOW + 30)
+    assert limits.standings(rows, NOW) == unused
+    assert let_in(on, about, 400, NOW)
+    assert let_in(on, about, 100, NOW + 20)
+    stands = limits.standings(rows, NOW + 30)
     assert stands == [Standing("requests", 3, 1, 51), Standing("tokens", 1000, 500, 51)]
-    tighter = meter()
-    limits.enter([tighter], 0, 0, NOW + 30)
-    both = limits.standings([about, quota(requests_per_minute=1)], [on, tighter], NOW + 30)
+    tighter, one = meter(), quota(requests_per_minute=1)
+    assert let_in(tighter, one, 0, NOW + 30)
+    both = limits.standings([*rows, row_of(one, tighter)], NOW + 30)
     assert both == [Standing("requests", 1, 0, 61), stands[1]]
+
+
+def test_of_several_quotas_the_least_is_told_to_who_is_let_in() -> None:
+    wide, tight = quota(requests_per_minute=9, tokens_per_minute=50), quota(requests_per_minute=3)
+    rows = [row_of(wide, meter()), row_of(tight, meter()), row_of(quota(tokens_per_minute=99), meter())]
+    assert limits.admit(rows, 0, 20, NOW) == [Standing("requests", 3, 2, 61), Standing("tokens", 50, 30, 61)]
+    told = limits.admit(rows, 0, 0, NOW + 10)
+    assert told == [Standing("requests", 3, 1, 61), Standing("tokens", 50, 30, 51)]
+    assert limits.admit(rows, 0, 0, NOW + 70) == [Standing("requests", 3, 1, 61), Standing("tokens", 50, 50, 0)]
+
+
+@given(st.permutations([(1, None), (None, 30), (4, 90), (None, None)]), STEPS)
+def test_a_request_counts_in_all_meters_or_in_none(
+    mosts: Sequence[tuple[int | None, int | None]], steps: Sequence[tuple[float, int]]
+) -> None:
+    quotas = tuple(Quota(Limit("l", requests_per_minute=each[0], tokens_per_minute=each[1]), "all") for each in mosts)
+    rows = [row_of(each, meter()) for each in quotas]
+    now = NOW
+    for seconds, tokens in steps:
+        now += seconds
+        why = limits.refusals(quotas, rows, tokens, now)  # which brings all up to now
+        before = [list(each) for each, *_ in rows]
+        assert (limits.admit(rows, 1, tokens, now) is None) == bool(why)
+        after = [list(each) for each, *_ in rows]
+        assert (after == before) if why else all(one != other for one, other in zip(before, after, strict=True))
 
 
 @given(STEPS, st.integers(0, 70))
@@ -151,13 +191,13 @@ def test_a_reset_is_true_to_the_second(steps: Sequence[tuple[float, int]], later
     on, about, now = meter(), quota(requests_per_minute=1000, tokens_per_minute=100_000), NOW
     for seconds, tokens in steps:
         now += seconds
-        limits.enter([on], 0, tokens, now)
+        assert let_in(on, about, tokens, now)
     now += later
-    for at, standing in enumerate(limits.standings([about], [list(on)], now)):
+    for at, standing in enumerate(limits.standings([row_of(about, list(on))], now)):
         assert (standing.reset == 0) == (standing.remaining == standing.limit)
         if standing.reset:
-            after = limits.standings([about], [list(on)], now + standing.reset)[at]
-            before = limits.standings([about], [list(on)], now + standing.reset - 1)[at]
+            after = limits.standings([row_of(about, list(on))], now + standing.reset)[at]
+            before = limits.standings([row_of(about, list(on))], now + standing.reset - 1)[at]
             assert (after.reset, after.remaining) == (0, after.limit)
             assert before.remaining < before.limit
 
@@ -168,7 +208,7 @@ def test_clock(seconds: int, told: bytes) -> None:
 
 
 def test_which_ones_a_request_touches() -> None:
-    index = GuardIndex(
+    index = LimitIndex(
         [
             Limit("limits[0]", per="key", requests_per_minute=1),
             Limit("limits[1]", Match(team=("a",)), "user", requests_per_minute=1),
@@ -178,12 +218,12 @@ def test_which_ones_a_request_touches() -> None:
     )
     call = parse(Endpoint.CHAT, [], b'{"model": "gpt-5", "user": "ada", "messages": [{"role": "user"}]}', CODEC)
     own = Limit("key ci", requests_per_minute=1)
-    found = touched(index, call, Task("chat", 1.0, ""), Principal("ci", "a", limits=(own,)))
+    found = index.touched(call, Task("chat", 1.0, ""), Principal("ci", "a", limits=(own,)))
     assert [each.told for each in found] == [
         "limits[0] (key ci)",
         "limits[3] (task chat)",
         "limits[1] (user ada)",
         "key ci",
     ]
-    found = touched(index, call, Task("chat", 1.0, ""), Principal())
+    found = index.touched(call, Task("chat", 1.0, ""), Principal())
     assert [each.told for each in found] == ["limits[0] (key none)", "limits[3] (task chat)"]

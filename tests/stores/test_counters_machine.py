@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from gateway.core.budgets import Account, Action, Budget, Periods, Threshold, Touch, Window
-from gateway.spending import Crossing, Hold, Short, Spending
+from gateway.core.purse import Hold, Short
+from gateway.spending import Crossing, Spending
 from gateway.stores.counters import TTL, SqliteCounters, rows
 from gateway.stores.schema import connect
 

@@ -153,7 +153,7 @@ class Spending:
         for purse in hold.purses:
             purse.reserved -= hold.nano
             if cost_nano:  # in full, also above what was held
-                self._purses.setdefault(purse.account, purse).spent += cost_nano
+                (self._kept(purse) if purse.forgotten else purse).spent += cost_nano
         self._dirty = True
         if self._queue:
             self._hurry()
@@ -196,6 +196,12 @@ class Spending:
             purse.known = purse.known and purse.budget == touch.budget  # a reload's new limit holds from now on
             purse.under(touch.budget)
         return purse
+
+    def _kept(self, purse: Purse) -> Purse:
+        """The purse of a forgotten one's account: what came after all is booked to it."""
+        kept = self._purses.setdefault(purse.account, purse)
+        kept.forgotten = False
+        return kept
 
     # The conversation with the store: one task, which starts with the first need of it.
 
@@ -254,6 +260,7 @@ class Spending:
         now = time.monotonic()
         for purse in [purse for purse in self._purses.values() if purse.empty and now - purse.used > FORGET]:
             del self._purses[purse.account]
+            purse.forgotten = True
             self._found.clear()
         if everybody:
             return [purse for purse in self._purses.values() if self._in_use(purse, now)]

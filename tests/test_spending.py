@@ -172,3 +172,29 @@ def test_a_threshold_that_a_reload_removes_ends_nothing(tmp_path: Path) -> None:
 
     assert isinstance(asyncio.run(play()), Hold)
     assert told == []
+
+
+def test_what_a_forgotten_account_is_charged_late_is_booked_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that was to cost nothing holds nothing, and its account may be forgotten before it ends."""
+    monkeypatch.setattr("gateway.spending.FORGET", 0.0)
+
+    async def play() -> int:
+        one = Spending(lambda: SqliteCounters(dsn(tmp_path)))
+        touches = [touch(1_000)]
+        late = [await one.reserve(touches, 0, seconds=0.0) for _ in range(2)]
+        async with asyncio.timeout(10):
+            while touches[0].account in one._purses:
+                other = await one.reserve([touch(1_000, "other")], 10, seconds=0.0)  # so that it talks to the store
+                assert isinstance(other, Hold)
+                one.settle(other, 0)
+                await asyncio.sleep(0.01)
+        again = await one.reserve(touches, 100, seconds=0.0)
+        for hold, cost in zip([*late, again], (30, 5, 7), strict=True):
+            assert isinstance(hold, Hold)
+            one.settle(hold, cost)
+        await one.close()
+        return balances(tmp_path)["b"][0]
+
+    assert asyncio.run(play()) == 42

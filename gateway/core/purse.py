@@ -77,7 +77,19 @@ class Purse:
     """One account. Nano-USD; never negative, but that an overrun may leave `free` below nothing for a moment."""
 
     __slots__ = (
-        *("account", "budget", "ceiling", "crossed", "ends", "first", "held", "known", "limit", "reserved"),
+        *(
+            "account",
+            "budget",
+            "ceiling",
+            "crossed",
+            "ends",
+            "first",
+            "forgotten",
+            "held",
+            "known",
+            "limit",
+            "reserved",
+        ),
         *("seen", "spent", "telling", "used", "waiting"),
     )
 
@@ -94,6 +106,7 @@ class Purse:
         self.crossed: frozenset[int] = frozenset()  # percents
         self.used = 0.0  # seconds on the caller's clock: the last reservation
         self.waiting = 0  # callers in the queue for it
+        self.forgotten = False  # nobody asked for it any more
         self.under(budget)
 
     def under(self, budget: Budget) -> None:

@@ -25,6 +25,7 @@ from gateway.core.budgets import (
     verdict,
 )
 from gateway.core.call import Call, Endpoint, Principal, parse
+from gateway.core.limits import Limit, LimitIndex
 from gateway.core.rules import Match, Model, Target, Timeouts
 from gateway.core.scopes import GuardIndex
 from gateway.core.tasks import Task
@@ -252,6 +253,53 @@ def test_why_it_was_left_out_names_the_budget_and_no_amount() -> None:
         "budget team (team search, month 2026-11-01T00:00:00+00:00): nothing more until it starts anew"
     )
     assert not any(number in skipped[0].why for number in ("1234", "5678"))
+
+
+GUARDS = [
+    budget("company"),
+    budget("hourly", window=Window("hour", KOLKATA)),
+    budget("teams", per="team", counts="all"),
+    budget("users", per="user"),
+    budget("tasks", per="task", window=Window("day", BERLIN)),
+    budget("models", per="model", window=Window("hour")),
+    budget("of-a", match=Match(team=("a*",))),
+    budget("of-k", match=Match(key=("k",)), per="key"),
+    budget("tagged", match=Match(tag=("t",))),
+    budget("long", match=Match(min_input_tokens=50)),
+]
+CALLERS = [
+    Principal(),
+    Principal("k", "a"),
+    Principal("l", "a", "ada"),
+    Principal("l", "b", budgets=(budget("key:l"),)),
+    Principal("m", "ab", tags=frozenset({"t"})),
+]
+ASKED = st.tuples(
+    st.sampled_from(CALLERS),
+    st.sampled_from(
+        [call(), call(user="bob"), call(user="eve"), call(messages=[{"role": "user", "content": "x" * 400}])]
+    ),
+    st.sampled_from([TASK, Task("coding", 1.0, "")]),
+    st.floats(-2000, 100_000),  # seconds later: clocks may be set back
+)
+
+
+@given(st.sets(st.sampled_from(range(len(GUARDS)))), st.lists(ASKED, max_size=30))
+def test_what_is_remembered_of_a_caller_is_what_a_fresh_look_would_say(
+    chosen: set[int], asked: list[tuple[Principal, Call, Task, float]]
+) -> None:
+    budgets = [GUARDS[number] for number in sorted(chosen)]
+    limits = [Limit(each.name, each.match, each.per, 1) for each in budgets if each.per != "model"]
+    index, quotas, now = BudgetIndex(budgets), LimitIndex(limits), NOW
+    for who, what, task, later in asked:
+        now += later
+        touched = index.touched(what, task, who, now)
+        fresh = BudgetIndex(budgets).touched(what, task, who, now)
+        for model in (CHEAP, DEAR):
+            assert touched.by("r", model) == fresh.by("r", model)
+        assert quotas.touched(what, task, who) == LimitIndex(limits).touched(what, task, who)
+        if all(each.match in (Match(), Match(team=("a*",)), Match(key=("k",))) for each in budgets):
+            assert index.touched(what, task, who, now) is touched, "it is remembered where it can be"
 
 
 def test_ten_thousand_budgets_of_others_are_not_looked_at() -> None:

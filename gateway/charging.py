@@ -37,7 +37,8 @@ class Charging:
         touches = plan.touched.by(plan.route, target.model)
         if not touches:
             return FREE
-        call = outgoing(call, target.model)
+        if call.form.api not in target.model.apis:
+            call = outgoing(call, target.model)
         purses = self._spending.purses(touches)
         bound = ceiling(call, target, left(purses), self._outputs.p99(plan.route), clamp=plan.clamp)
         if isinstance(bound, Unbounded):
@@ -52,9 +53,8 @@ class Charging:
         return held
 
     def settle(self, hold: Hold, cost_nano: int | None) -> None:
-        """`cost_nano`: what was billed; None where nobody came to say: then all that was held."""
-        if hold.open:
-            self._spending.settle(hold, hold.nano if cost_nano is None else cost_nano)
+        """`cost_nano`: what was billed; None where nobody came to say: then all that was held. Once."""
+        self._spending.settle(hold, hold.nano if cost_nano is None else cost_nano)
 
 
 def _refused(short: Short) -> Refused:

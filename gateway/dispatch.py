@@ -108,7 +108,8 @@ class Dispatcher:
                 return _not_tried(step, Kind.CONNECT, blocked, committed=committed)
             return await self._exchange(step, target, flight, given._replace(charge=charge, began=began))
         finally:
-            self._charging.settle(charge, 0)  # where it was settled already, this counts nothing
+            if charge.open:
+                self._charging.settle(charge, 0)
             self._admission.leave_model(model.name)
 
     async def _exchange(self, step: Try | Continue, target: Target, flight: Flight, given: _Given) -> Past | None:

@@ -106,7 +106,8 @@ class Road:
         charge = await self._charging.reserve(made, made.targets[0], call, 0.0)
         assert isinstance(charge, Hold)
         self._charging.settle(charge, self._answered(call, made))
-        self._charging.settle(charge, 0)
+        if charge.open:
+            self._charging.settle(charge, 0)
         self._rates.leave(passed, 40)
         return charge
 

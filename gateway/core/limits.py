@@ -138,10 +138,10 @@ def admit(rows: Rows, process: int, tokens: int, now: float) -> list[Standing] |
         meter[requests_at] += 1
         meter[tokens_at] += tokens
         meter[in_flight_at] += 1
-        if requests - used < left:
-            limit, left = requests, requests - used
-        if most - read < text_left:
-            text_limit, text_left, text = most, most - read, meter
+        if (rest := requests - used) < left:
+            limit, left = requests, rest
+        if (rest := most - read) < text_left:
+            text_limit, text_left, text = most, rest, meter
     found = []
     if left < _MOST:  # what is counted now stays for 60 seconds more
         found.append(Standing("requests", limit, left, _BUCKETS))

@@ -111,33 +111,43 @@ class Rates:
     def usage(self, quota: Quota) -> limits.Usage:
         with self._lock:
             now = self._clock()
-            return limits.usage(self._of(quota, now), now)
+            return limits.usage(self._meter(self._at(quota, now)[0]), now)
 
     def _rows(self, quotas: Quotas, now: float) -> list[Row]:
-        """Remembered: requests of a key bring the very same quotas."""
+        """Remembered where each has its own: requests of a key bring the very same quotas."""
         if self._moved[0] != self._seen:
             self._found.clear()
             self._seen = self._moved[0]
         known = self._found.get(id(quotas))
         if known is not None and known[0] is quotas:
             return known[1]
-        rows = [limits.row_of(quota, self._of(quota, now)) for quota in quotas]
+        rows: list[Row] = []
+        taken: list[int] = []
+        remembers = True
+        for quota in quotas:
+            at, own = self._at(quota, now, taken)
+            taken.append(at)
+            remembers = remembers and own
+            rows.append(limits.row_of(quota, self._meter(at)))
         if len(self._found) >= _KNOWN:
             self._found.clear()
-        if self._moved[0] == self._seen:
+        if remembers and self._moved[0] == self._seen:
             self._found[id(quotas)] = quotas, rows
         return rows
 
-    def _of(self, quota: Quota, now: float) -> Meter:
-        """The meter of a quota; that of its limit's `other` scope where the table has no room."""
-        at = self._place(quota.limit, quota.scope, now)
-        if at is None:
-            at = self._place(quota.limit, OTHER, now)
+    def _at(self, quota: Quota, now: float, taken: Sequence[int] = ()) -> tuple[int, bool]:
+        """The place of a quota's meter, and whether it is its own; that of its limit's `other` scope where the table
+        has no room. `taken`: by other quotas of the request, which has not been counted there yet.
+        """
+        at = self._place(quota.limit, quota.scope, now, taken)
+        if at is not None:
+            return at, True
+        at = self._place(quota.limit, OTHER, now, taken)
         if at is None:  # not even that: the first place is shared with a stranger, which is too strict for both
             at = self._key(quota.limit, OTHER)[1]
-        return self._meter(at)
+        return at, False
 
-    def _place(self, limit: Limit, scope: str, now: float) -> int | None:
+    def _place(self, limit: Limit, scope: str, now: float, taken: Sequence[int]) -> int | None:
         key, first = self._key(limit, scope)
         free: int | None = None
         for step in range(_TRIES):
@@ -148,7 +158,7 @@ class Rates:
             if found == _NOBODY:
                 free = at if free is None else free
                 break
-            if free is None and limits.idle(self._meter(at), now):
+            if free is None and at not in taken and limits.idle(self._meter(at), now):
                 free = at
         if free is not None:
             self._moved[0] += self._keys[free * _KEY : (free + 1) * _KEY] != _NOBODY

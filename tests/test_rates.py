@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway import rates
-from gateway.core.limits import Limit, Quota
+from gateway.core.limits import Limit, Quota, Quotas
 from gateway.errors import RequestError
 from gateway.rates import Rates, memory
 
@@ -122,6 +122,65 @@ def test_scopes_beyond_the_table_share_a_meter(monkeypatch: pytest.MonkeyPatch) 
     assert passed <= 66
     clock.now += 62
     assert one.enter((Quota(limit, "somebody new"),), 0)
+
+
+def test_who_had_no_room_has_a_meter_of_its_own_as_soon_as_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "METERS", 64)
+    clock = Clock()
+    one = Rates(clock=clock)
+    limit = Limit("limits[0]", per="user", requests_per_minute=1)
+    callers = [(Quota(limit, f"user {number}"),) for number in range(100)]  # the very same come again
+
+    def let_in(quotas: Quotas) -> bool:
+        try:
+            one.leave(one.enter(quotas, 0), 0)
+        except RequestError:
+            return False
+        return True
+
+    crowded = [each for each in callers if not let_in(each)]
+    assert len(crowded) > 30
+    clock.now += 62
+    assert all(let_in(each) for each in crowded[:10])
+
+
+def test_two_quotas_of_a_request_do_not_take_the_same_meter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "METERS", 2)
+    clock = Clock()
+    one = Rates(clock=clock)
+    both = [Limit(f"limits[{at}]", per="user", requests_per_minute=1) for at in range(2)]
+    for number in range(20):
+        quotas = tuple(Quota(limit, f"user {number}") for limit in both)
+        one.leave(one.enter(quotas, 0), 0)
+        assert [one.usage(quota).requests for quota in quotas] == [1, 1]
+        clock.now += 62
+
+
+def test_without_any_room_a_request_is_refused_and_nothing_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "METERS", 1)
+    one = Rates(clock=Clock())
+    quotas = tuple(Quota(Limit(f"limits[{at}]", requests_per_minute=1), "all") for at in range(2))
+    with pytest.raises(RequestError) as caught:
+        one.enter(quotas, 0)
+    assert (caught.value.status, caught.value.headers["retry-after"]) == (429, "61")
+
+
+def test_a_meter_that_another_process_was_given_is_not_counted_in_any_more(
+    shared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each remembers where its quotas' meters are, until one of them moves."""
+    monkeypatch.setattr(rates, "METERS", 2)
+    clock = Clock()
+    first, second = (Rates(shared, process=number, processes=4, clock=clock) for number in range(2))
+    mine, others = [
+        [(Quota(Limit(name, requests_per_minute=9), "all"),) for name in names] for names in (("a", "b"), ("c", "d"))
+    ]
+    for _ in range(3):
+        for one, its in ((first, mine), (second, others)):
+            clock.now += 62
+            for quotas in its:
+                one.leave(one.enter(quotas, 0), 5)
+            assert [one.usage(quota) for (quota,) in its] == [(1, 5, 0), (1, 5, 0)]
 
 
 def test_a_count_survives_a_reload_and_other_scopes_do_not_disturb_it() -> None:

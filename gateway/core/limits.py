@@ -151,8 +151,8 @@ def admit(rows: Rows, process: int, tokens: int, now: float) -> list[Standing] |
     return found
 
 
-def _take_back(rows: Rows, until: Row, tokens: int, at: tuple[int, int, int]) -> None:
-    """Of a request that was counted in the rows before `until`, which has no room."""
+def _take_back(rows: Rows, until: Row | None, tokens: int, at: tuple[int, int, int]) -> None:
+    """Of a request that was counted in the rows before `until`, which has no room; None: in all."""
     requests_at, tokens_at, in_flight_at = at
     for row in rows:
         if row is until:
@@ -166,9 +166,22 @@ def _take_back(rows: Rows, until: Row, tokens: int, at: tuple[int, int, int]) ->
 
 
 def refusals(quotas: Quotas, rows: Rows, tokens: int, now: float) -> list[Refusal]:
-    """Why one more request of `tokens` of input is not let in."""
-    found = [_refused(meter, quota, tokens, now) for quota, (meter, *_) in zip(quotas, rows, strict=True)]
-    return [each for each in found if each is not None]
+    """Why one more request of `tokens` of input is not let in; empty where it would be.
+
+    As `admit` does, it looks at each row with the request counted in those before: quotas may share a meter.
+    """
+    found: list[Refusal] = []
+    counted: list[Row] = []
+    for quota, row in zip(quotas, rows, strict=True):
+        why = _refused(row[0], quota, tokens, now)
+        if why is None:
+            admit((row,), 0, tokens, now)
+            counted.append(row)
+        else:
+            found.append(why)
+    requests_at = _BY_SECOND + int(now) % _BUCKETS
+    _take_back(counted, None, tokens, (requests_at, requests_at + _BUCKETS, _IN_FLIGHT))
+    return found
 
 
 def _refused(meter: Meter, quota: Quota, tokens: int, now: float) -> Refusal | None:
@@ -210,8 +223,10 @@ def leave(rows: Rows, process: int, tokens: tuple[int, int], times: tuple[float,
 
 
 def gone(meter: Meter, process: int) -> None:
-    """A process has ended: nothing of it is in flight any more."""
+    """A process has ended: nothing of it is in flight any more, and what it was counting just then is set right."""
     meter[_IN_FLIGHT + process] = 0
+    meter[_REQUESTS] = sum(meter[_BY_SECOND:_TOKENS_BY_SECOND])
+    meter[_TOKENS] = sum(meter[_TOKENS_BY_SECOND:_IN_FLIGHT])
 
 
 def idle(meter: Meter, now: float) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -183,6 +185,48 @@ def test_a_request_counts_in_all_meters_or_in_none(
         assert (limits.admit(rows, 1, tokens, now) is None) == bool(why)
         after = [list(each) for each, *_ in rows]
         assert (after == before) if why else all(one != other for one, other in zip(before, after, strict=True))
+
+
+def test_quotas_that_share_a_meter_are_refused_with_a_reason() -> None:
+    """A table without room has them share one, where the request counts once for each."""
+    on, about = meter(), quota(requests_per_minute=1)
+    rows = [row_of(about, on), row_of(about, on)]
+    assert limits.admit(rows, 1, 7, NOW) is None
+    assert [each.why for each in limits.refusals((about, about), rows, 7, NOW)] == ["1 requests a minute"]
+    assert limits.idle(on, NOW), "it was counted in none"
+
+
+class Killed(BaseException):
+    pass
+
+
+class Deadly(list[int]):
+    """A meter at which a process dies, after so many writes."""
+
+    writes = 1_000
+
+    def __setitem__(self, *given: Any) -> None:
+        if not self.writes:
+            raise Killed
+        self.writes -= 1
+        super().__setitem__(*given)
+
+
+@pytest.mark.parametrize("writes", range(12))
+def test_what_a_process_was_counting_when_it_was_killed_is_set_right(writes: int) -> None:
+    """Otherwise a limit would be tighter by one for good, and one of one request a minute would let in nobody."""
+    for most in (1_000, 5):  # tokens of another limit: it is let in, or taken back
+        on = Deadly(meter())
+        assert limits.admit([row_of(quota(), on)], 0, 20, NOW) is not None
+        on.writes = writes
+        with contextlib.suppress(Killed):
+            limits.admit([row_of(quota(), on), row_of(quota(tokens_per_minute=most), meter())], 1, 10, NOW + 1)
+            limits.leave([row_of(quota(), on)], 1, (10, 30), (NOW + 1, NOW + 2))
+        on.writes = 1_000
+        limits.gone(on, 1)
+        assert limits.usage(on, NOW + 2).in_flight == 1
+        limits.leave([row_of(quota(), on)], 0, (20, 20), (NOW, NOW + 2))
+        assert limits.idle(on, NOW + 64), "a minute later nothing is left of it"
 
 
 @given(STEPS, st.integers(0, 70))

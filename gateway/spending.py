@@ -192,8 +192,11 @@ class Spending:
         purse = self._purses.get(account)
         if purse is None:
             purse = self._purses[account] = Purse(account, touch.budget, touch.ends)
+            purse.used = time.monotonic()
         elif purse.budget is not touch.budget:
-            purse.known = purse.known and purse.budget == touch.budget  # a reload's new limit holds from now on
+            if purse.budget != touch.budget:  # a reload's new limit holds from now on
+                purse.known = False
+                self._found.clear()  # calls under the old limit, which are still in flight, must not have the last word
             purse.under(touch.budget)
         return purse
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.core.budgets import Action, Budget, Periods, Threshold, Touch, Window
-from gateway.core.purse import Hold, Short
+from gateway.core.purse import Hold, Short, calm
 from gateway.spending import Spending
 from gateway.stores.counters import TTL, SqliteCounters, rows
 from gateway.stores.schema import connect
@@ -198,3 +198,24 @@ def test_what_a_forgotten_account_is_charged_late_is_booked_all_the_same(
         return balances(tmp_path)["b"][0]
 
     assert asyncio.run(play()) == 42
+
+
+def test_a_call_that_is_still_under_the_old_file_does_not_bring_its_limit_back(tmp_path: Path) -> None:
+    """What accounts a call touches is remembered, and a reload's limit holds for who remembers it too."""
+
+    async def play() -> tuple[int, bool, Hold | Short]:
+        one = Spending(lambda: SqliteCounters(dsn(tmp_path)))
+        budget = Budget("b", 100_000, Window("total"))
+        old, new, late = (
+            (Periods().touch(each, "", 1.0),) for each in (budget, budget._replace(limit_nano=50), budget)
+        )
+        for touches, cost in ((old, 40), (new, 1), (late, 20)):
+            hold = await one.reserve(touches, 1, seconds=0.0)
+            assert isinstance(hold, Hold)
+            one.settle(hold, cost)
+        purses = one.purses(new)
+        found = purses[0].limit, calm(purses), await one.reserve(new, 1, seconds=0.0)
+        await one.close()
+        return found
+
+    assert asyncio.run(play()) == (50, False, Short(touch(50), spent=True))

@@ -104,7 +104,7 @@ class Purse:
         self.known = False  # whether it ever was
         self.ceiling = 0  # the largest asked for
         self.crossed: frozenset[int] = frozenset()  # percents
-        self.used = 0.0  # seconds on the caller's clock: the last reservation
+        self.used = 0.0  # seconds on the caller's clock: when a call last asked for it
         self.waiting = 0  # callers in the queue for it
         self.forgotten = False  # nobody asked for it any more
         self.under(budget)

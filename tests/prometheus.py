@@ -58,7 +58,7 @@ class Daemon:
 
     def __init__(self, directory: Path, command: Sequence[str], port: int) -> None:
         self.url = f"http://127.0.0.1:{port}"
-        self.client = httpx.Client(base_url=self.url, trust_env=False, timeout=10)
+        self.client = httpx.Client(base_url=self.url, trust_env=False, timeout=60)
         self._command = command
         self._log = directory / f"{Path(command[0]).name}.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -92,7 +92,7 @@ class Daemon:
             return
         self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(15)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -161,6 +161,15 @@ class Prometheus(Daemon):
     def wait(self, promql: str, timeout: float = 60.0) -> list[Point]:
         """The answer of a query once it has one: use comparisons, `up == 1`."""
         return until(promql, lambda: self.query(promql), timeout)
+
+    def steady(self, since: float) -> float:
+        """The moment (Unix seconds) of a scrape after `since`, once none was late or missing for four seconds.
+
+        On a busy machine some take longer than they may: then all gauges have no value until the next, nor what rules
+        make of them.
+        """
+        asked = f"timestamp(up) > {since:.3f} and min_over_time(up[4s]) == 1 and count_over_time(up[4s]) >= 4"
+        return self.wait(asked, 300)[0].value
 
     def wait_all(self, *promql: str, timeout: float = 120.0) -> None:
         """Until each has had an answer. Says which had none."""

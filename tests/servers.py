@@ -48,8 +48,11 @@ def free_port() -> int:
     raise AssertionError("the ports never end")
 
 
-def until(what: str, look: Callable[[], T | None], timeout: float = 10.0) -> T:
-    """Asks `look` until it gives something true: for what another process does without announcing it."""
+def until(what: str, look: Callable[[], T | None], timeout: float = 60.0) -> T:
+    """Asks `look` until it gives something true: for what another process does without announcing it.
+
+    The limit is for what never comes: on a machine that is busy with others, a process may stand still for seconds.
+    """
     deadline = time.monotonic() + timeout
     while not (found := look()):
         assert time.monotonic() < deadline, f"waited {timeout} s in vain for: {what}"
@@ -89,7 +92,7 @@ class Gateway:
         self.env = {**keep, **(env or {})}
         self.process: subprocess.Popen[bytes] | None = None
         self.client = httpx.Client(base_url=self.url, trust_env=False, timeout=120)
-        self.ops = httpx.Client(base_url=self.ops_url, trust_env=False, timeout=10)
+        self.ops = httpx.Client(base_url=self.ops_url, trust_env=False, timeout=60)
 
     def __enter__(self) -> Self:
         self.start()
@@ -111,7 +114,7 @@ class Gateway:
             self.signal(signal.SIGTERM)
             self.signal(signal.SIGTERM)  # twice: now
             try:
-                self.process.wait(10)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.kill()
 
@@ -121,7 +124,7 @@ class Gateway:
                 self.command, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
 
-    def run_to_end(self, timeout: float = 20.0) -> int:
+    def run_to_end(self, timeout: float = 60.0) -> int:
         """For a start that must fail: the exit code."""
         self.start()
         assert self.process is not None
@@ -134,11 +137,11 @@ class Gateway:
         """Ends it as SIGTERM does, and starts it anew."""
         self.signal(signal.SIGTERM)
         assert self.process is not None
-        assert self.process.wait(10) == 0
+        assert self.process.wait(60) == 0
         self.start()
         self.wait_ready()
 
-    def wait_ready(self, timeout: float = 60.0) -> None:
+    def wait_ready(self, timeout: float = 120.0) -> None:
         def ready() -> bool:
             assert self.process is not None
             assert self.process.poll() is None, f"the gateway ended with {self.process.returncode}:\n{self.log}"
@@ -163,7 +166,7 @@ class Gateway:
         if self.process.poll() is None:
             self.process.send_signal(number)
 
-    def stop(self, timeout: float = 20.0) -> int:
+    def stop(self, timeout: float = 60.0) -> int:
         """SIGTERM, then waits: the exit code."""
         assert self.process is not None
         self.signal(signal.SIGTERM)
@@ -205,7 +208,7 @@ class Gateway:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(query, values)]
 
-    def wait_rows(self, count: int, timeout: float = 10.0) -> list[dict[str, Any]]:
+    def wait_rows(self, count: int, timeout: float = 60.0) -> list[dict[str, Any]]:
         """The rows of the ledger once there are at least `count`: they are written in batches."""
 
         def enough() -> list[dict[str, Any]]:

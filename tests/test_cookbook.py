@@ -60,7 +60,7 @@ class Kitchen:
             server.forget()
         self.gateway.reload(self.here(text))
         wanted = load(self.gateway.routes, self.gateway.env).hash
-        until("the recipe to be in force", lambda: self.gateway.metric("gateway_config_info", hash=wanted) == 1, 20)
+        until("the recipe to be in force", lambda: self.gateway.metric("gateway_config_info", hash=wanted) == 1)
 
     def ask(self, text: str = "Hello.", *, model: str = "auto", system: str = "", **headers: str) -> httpx.Response:
         messages = [{"role": "user", "content": text}]
@@ -186,9 +186,9 @@ def test_several_replicas(kitchen: Kitchen) -> None:
     assert len(home.calls) == seen + 3  # it stays where its prompt is
     for each in servers:
         each.default = replies.status(500)
-    until("the spare", lambda: other() and spare.calls, 20)
+    until("the spare", lambda: other() and spare.calls)
     assert not closed.calls or spare.calls
     spare.default = replies.status(500)
-    assert until("the closed model", lambda: other() == "gpt", 20)
+    assert until("the closed model", lambda: other() == "gpt")
     for each in (*servers, spare):
         each.default = serves

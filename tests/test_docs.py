@@ -71,7 +71,7 @@ def of(*languages: str) -> list[Block]:
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with Gateway(tmp_path_factory.mktemp("docs"), (ROOT / "routes.yaml").read_text()) as started:
-        until("the embedded model", lambda: started.chat("auto", max_tokens=1).is_success, 30)
+        until("the embedded model", lambda: started.chat("auto", max_tokens=1).is_success)
         yield started
 
 

@@ -102,11 +102,11 @@ def test_the_page(tmp_path: Path) -> None:
         left = steps(PAGE.read_text())
         making = follow_to(shell, left, "VACUUM INTO")
         with Traffic(url) as traffic:
-            until("rows before the backup", lambda: len(rows(ledger)) >= 20, 30)
+            until("rows before the backup", lambda: len(rows(ledger)) >= 20)
             before = rows(ledger)
             asked = traffic.answered
             shell.follow(making)
-            until("requests after the backup", lambda: traffic.answered > asked, 30)
+            until("requests after the backup", lambda: traffic.answered > asked)
         saved = rows(backup)
         assert saved.items() >= before.items()
         assert stat.S_IMODE(backup.stat().st_mode) == 0o600
@@ -115,7 +115,7 @@ def test_the_page(tmp_path: Path) -> None:
         assert stat.S_IMODE(ledger.stat().st_mode) == 0o600
         with httpx.Client(trust_env=False, timeout=30) as client:
             assert ask(client, url) == 1
-        until("a row in what was restored", lambda: len(rows(ledger)) == len(saved) + 2, 30)
+        until("a row in what was restored", lambda: len(rows(ledger)) == len(saved) + 2)
         assert rows(ledger).items() >= saved.items()
         while left:
             shell.follow(left.pop(0))

@@ -91,7 +91,7 @@ class Shell:
         self._process.stdin.close()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)  # a session of its own: what it started, and nothing else
-        self._process.wait(10)
+        self._process.wait(60)
         self._process.stdout.close()
 
     def there(self, text: str) -> str:

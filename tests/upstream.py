@@ -161,7 +161,7 @@ class Upstream:
     def seen(self, model: str) -> list[Received]:
         return [request for request in self.requests if request.model == model]
 
-    def wait_for(self, condition: Callable[[Upstream], bool], timeout: float = 5.0) -> None:
+    def wait_for(self, condition: Callable[[Upstream], bool], timeout: float = 60.0) -> None:
         with self._changed:
             assert self._changed.wait_for(lambda: condition(self), timeout), "the upstream saw nothing of the kind"
 

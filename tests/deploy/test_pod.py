@@ -104,7 +104,7 @@ def test_a_changed_config_map_needs_no_restart(gateway: Container, mounted: Conf
     assert not known()
     assert "match: {model: auto}" in routes
     mounted.write("routes.yaml", routes.replace("match: {model: auto}", "match: {model: [auto, brand-new]}"))
-    until("the new name", known, 30)
+    until("the new name", known)
 
 
 def test_it_ends(gateway: Container) -> None:

@@ -119,7 +119,7 @@ def test_a_lease_is_given_back_when_nobody_asks_any_more(tmp_path: Path, upstrea
     with Gateway(tmp_path, routes(upstream, 100_000)) as gateway:
         assert ask(gateway, "a").status_code == 200
         until("a lease is held", lambda: held(gateway) > 0)
-        until("and given back", lambda: held(gateway) == 0, 30)
+        until("and given back", lambda: held(gateway) == 0)
 
 
 def test_a_request_id_that_is_used_again_changes_nothing(tmp_path: Path, upstream: Upstream) -> None:
@@ -141,7 +141,7 @@ def test_a_reset_forgets_what_is_settled_and_not_what_is_held(tmp_path: Path, up
         upstream.script("a-up", replies.ok(tokens=Tokens(input=10, output=10), gate=gate))
         under_way = threading.Thread(target=ask, args=(gateway, "goes-on"), kwargs={"stream": True})
         under_way.start()
-        assert gate.reached.wait(10)
+        assert gate.reached.wait(60)
         held_before = held(gateway)
         assert held_before > 2 * USD  # in both budgets
         command = [str(BIN), "budgets", "reset", "b", "--reason", "a test", "--config", str(gateway.routes)]

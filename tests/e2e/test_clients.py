@@ -91,7 +91,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         routes = routes.replace("@DIALECTS@", providers(exchanges.port)).replace("@DIALECT_MODELS@", models())
         with Gateway(tmp_path_factory.mktemp("clients"), routes, env={"KEY": KEY}) as gateway:
             bearer = {"authorization": f"Bearer {KEY}"}
-            until("the embedded model", lambda: gateway.chat("smol", headers=bearer, max_tokens=1).is_success, 30)
+            until("the embedded model", lambda: gateway.chat("smol", headers=bearer, max_tokens=1).is_success)
             yield gateway
 
 

@@ -97,11 +97,11 @@ def test_a_rolling_update_fails_nobody(tmp_path: Path, routes: str, upstream: Up
         with load.running():
             until("a steady load", lambda: min(load.served[old.url], load.served[new.url]) > 20)
             old.signal(signal.SIGTERM)
-            until("readiness to end", lambda: not ready(old), 2)
+            until("readiness to end", lambda: not ready(old))
             time.sleep(0.7)  # until everybody has heard of it: endpoint controllers are not faster
             load.endpoints.remove(old.url)
             assert old.process
-            assert old.process.wait(10) == 0
+            assert old.process.wait(60) == 0
             before = load.served[new.url]
             until("the rest to go on", lambda: load.served[new.url] > before + 20)
         assert load.failures == []
@@ -130,11 +130,11 @@ def test_what_does_not_end_by_itself_is_ended_and_told(
         began = time.monotonic()
         gateway.signal(number)
         assert gateway.process
-        assert gateway.process.wait(10) == 0
-        assert 0.5 < time.monotonic() - began < 5
-        assert '"code": "overloaded"' in streamed.result(5).text
+        assert gateway.process.wait(60) == 0
+        assert 0.5 < time.monotonic() - began < 25  # they would take 30
+        assert '"code": "overloaded"' in streamed.result(60).text
         assert "[DONE]" not in streamed.result().text
-        assert (whole.result(5).status_code, whole.result().json()["error"]["code"]) == (503, "overloaded")
+        assert (whole.result(60).status_code, whole.result().json()["error"]["code"]) == (503, "overloaded")
         assert {outcome for outcome, _ in all_rows(gateway)} == {"cancelled"}
         assert sum(all_rows(gateway).values()) == 2
         assert "Traceback" not in gateway.log
@@ -151,16 +151,16 @@ def test_a_second_sigterm_ends_it_now_and_still_writes_the_ledger(
         ThreadPoolExecutor(1) as pool,
     ):
         streaming = pool.submit(gateway.chat, "a", stream=True)
-        assert gate.reached.wait(5)
+        assert gate.reached.wait(60)
         gateway.signal(signal.SIGTERM)
-        until("readiness to end", lambda: not ready(gateway), 3)
+        until("readiness to end", lambda: not ready(gateway))
         began = time.monotonic()
         gateway.signal(signal.SIGTERM)
         assert gateway.process
-        gateway.process.wait(5)
-        assert time.monotonic() - began < 3
+        gateway.process.wait(60)
+        assert time.monotonic() - began < 25  # the delay is 30
         gate.open()
-        assert "[DONE]" not in streaming.result(5).text
+        assert "[DONE]" not in streaming.result(60).text
         assert all_rows(gateway) == {("cancelled", 200): 1}
 
 
@@ -173,6 +173,6 @@ def test_idle_connections_do_not_hold_it_up(tmp_path: Path, routes: str, upstrea
         assert kept.post("/v1/chat/completions", json=BODY).status_code == 200
         began = time.monotonic()
         assert gateway.stop() == 0
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 15  # kept-alive connections may be idle for a minute
         assert silent.recv(1) == b""
     assert len(upstream.requests) == 1

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -14,7 +15,7 @@ import pytest
 from tests import replies
 from tests.replies import DONE, END, chunk
 from tests.servers import Gateway, until
-from tests.upstream import CUT, STALL, Received, Reply, Step, Upstream
+from tests.upstream import CUT, STALL, Gate, Received, Reply, Step, Upstream
 
 ROUTES = """
 version: 1
@@ -147,11 +148,11 @@ def test_the_end_of_time_does_not_make_it_less(gateway: Gateway, upstream: Upstr
 
 def test_comments_are_some_until_the_total_limit(gateway: Gateway, upstream: Upstream) -> None:
     """Servers send them while they think (`tests/faults/test_positives.py`); for ever they do not help."""
-    pings = [step for _ in range(30) for step in (0.1, replies.chunked(b": ping\n\n"))]
+    pings = [step for _ in range(300) for step in (0.1, replies.chunked(b": ping\n\n"))]
     upstream.script("a-up", stream(HELLO, *pings))
     began = time.monotonic()
     assert "no next chunk within" in gateway.chat("pinged", stream=True).text
-    assert 0.9 < time.monotonic() - began < 1.5
+    assert 0.9 < time.monotonic() - began < 15  # they come for 30
 
 
 def test_comments_without_end_are_not_kept(gateway: Gateway, upstream: Upstream) -> None:
@@ -182,14 +183,15 @@ def test_what_was_never_sent_is_free(gateway: Gateway) -> None:
 
 
 def test_nothing_is_sent_when_its_time_ended_in_a_queue(gateway: Gateway, upstream: Upstream) -> None:
-    upstream.script("one-up", replies.after(0.8, replies.ok()))
+    gate = Gate()
+    upstream.script("one-up", replies.ok(gate=gate))
     first = threading.Thread(target=gateway.chat, args=("one",))
     first.start()
     until("the first is there", lambda: upstream.seen("one-up"))
-    began = time.monotonic()
     answer = gateway.chat("one", headers={"x-gateway-timeout": "0.2"})
-    assert time.monotonic() - began < 0.5
     assert answer.status_code == 504
+    assert not gate.opened.is_set()
+    gate.open()
     first.join()
     assert len(upstream.seen("one-up")) == 1
 
@@ -216,14 +218,18 @@ def test_a_race_that_the_first_wins(gateway: Gateway, upstream: Upstream) -> Non
     """The row names who answered, and the loser ends when the race is decided, not when the answer ends."""
     for _ in range(21):
         gateway.chat("hedged", stream=True)
-    upstream.script("a-up", stream(0.3, HELLO, 1.0, finish(), DONE, END))
+    begin, end = Gate(), Gate()
+    upstream.script("a-up", stream(begin, HELLO, end, finish(), DONE, END))
     upstream.script("b-up", replies.hang())
-    began = time.monotonic()
-    answer, row, _ = story(gateway, "hedged", stream=True)
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(story, gateway, "hedged", stream=True)
+        (loser,) = until("the hedge", lambda: upstream.seen("b-up"))
+        begin.open()
+        left = loser.gone.wait(4)  # where the answer has not ended: no next chunk within 5 s is an error
+        end.open()
+        answer, row, _ = told.result(60)
+    assert left
     assert (answer.headers["x-gateway-model"], row["model"], row["outcome"]) == ("a", "a", "ok")
-    (loser,) = upstream.seen("b-up")
-    assert loser.gone.wait(1)
-    assert loser.gone_at - began < 0.8
 
 
 def test_whoever_wants_no_fallback_waits_for_a_place(gateway: Gateway, upstream: Upstream) -> None:

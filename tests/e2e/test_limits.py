@@ -86,7 +86,7 @@ def test_in_flight_ends_with_the_answer_or_the_hang_up(tmp_path: Path, upstream:
     with Gateway(tmp_path, routes(upstream, "max_in_flight: 1")) as gateway:
         first = threading.Thread(target=gateway.chat, args=("m",))
         first.start()
-        assert gate.reached.wait(5)
+        assert gate.reached.wait(60)
         refused = gateway.chat("m")
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
         assert "1 requests in flight" in refused.json()["error"]["message"]

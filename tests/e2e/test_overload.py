@@ -44,18 +44,21 @@ def occupied(tight: Gateway, upstream: Upstream) -> Iterator[Gate]:
     upstream.script("tight-up", replies.ok(gate=gate))
     with ThreadPoolExecutor(1) as pool:
         busy = pool.submit(tight.chat, "tight")
-        assert gate.reached.wait(5)
+        assert gate.reached.wait(60)
         yield gate
         gate.open()
-        assert busy.result(5).status_code == 200
+        assert busy.result(60).status_code == 200
 
 
 @pytest.mark.usefixtures("occupied")
 def test_a_full_model_s_fallback_takes_it_at_once(tight: Gateway, upstream: Upstream) -> None:
-    began = time.monotonic()
-    answer = tight.chat("relief")
-    assert (answer.status_code, answer.headers["x-gateway-model"]) == (200, "b")
-    assert time.monotonic() - began < 0.5
+    took = []
+    for _ in range(3):
+        began = time.monotonic()
+        answer = tight.chat("relief")
+        took.append(time.monotonic() - began)
+        assert (answer.status_code, answer.headers["x-gateway-model"]) == (200, "b")
+    assert min(took) < 0.5, "each would wait a second"
     assert len(upstream.seen("tight-up")) == 1
 
 
@@ -65,7 +68,7 @@ def test_where_nothing_else_is_left_it_waits_its_turn(tight: Gateway, upstream: 
         time.sleep(0.3)
         assert len(upstream.seen("tight-up")) == 1
         occupied.open()
-        assert waiting.result(5).status_code == 200
+        assert waiting.result(60).status_code == 200
 
 
 @pytest.mark.usefixtures("occupied")
@@ -73,8 +76,8 @@ def test_then_it_gets_an_honest_503(tight: Gateway, upstream: Upstream) -> None:
     before = tight.metric("gateway_rejections_total", reason="overload")
     began = time.monotonic()
     with ThreadPoolExecutor(2) as pool:
-        answers = [asked.result(5) for asked in [pool.submit(tight.chat, "alone") for _ in range(2)]]
-    assert 0.9 < time.monotonic() - began < 2.5  # one waited a second, for the other the queue was full
+        answers = [asked.result(60) for asked in [pool.submit(tight.chat, "alone") for _ in range(2)]]
+    assert 0.9 < time.monotonic() - began < 20  # one waited a second, for the other the queue was full
     for answer in answers:
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "1"
@@ -95,7 +98,7 @@ def test_who_hangs_up_in_the_queue_leaves_no_trace(tight: Gateway, upstream: Ups
                 trust_env=False,
             )
     occupied.open()
-    until("room", lambda: tight.chat("relief").headers["x-gateway-model"] == "tight", 3)
+    until("room", lambda: tight.chat("relief").headers["x-gateway-model"] == "tight")
     assert upstream.requests
 
 
@@ -104,12 +107,12 @@ def test_a_reload_with_another_limit_holds_at_once(tmp_path: Path, tight_routes:
     upstream.script("tight-up", replies.ok(gate=gate))
     with Gateway(tmp_path, tight_routes, env=ENV) as gateway, ThreadPoolExecutor(1) as pool:
         busy = pool.submit(gateway.chat, "tight")
-        assert gate.reached.wait(5)
+        assert gate.reached.wait(60)
         assert gateway.chat("relief").headers["x-gateway-model"] == "b"
         gateway.reload(tight_routes.replace("max_in_flight: 1", "max_in_flight: 2"))
-        until("the reload", lambda: gateway.chat("relief").headers["x-gateway-model"] == "tight", 4)
+        until("the reload", lambda: gateway.chat("relief").headers["x-gateway-model"] == "tight")
         gate.open()
-        assert busy.result(5).status_code == 200
+        assert busy.result(60).status_code == 200
 
 
 def test_the_limit_in_all(tmp_path: Path, routes: str, upstream: Upstream) -> None:
@@ -117,13 +120,13 @@ def test_the_limit_in_all(tmp_path: Path, routes: str, upstream: Upstream) -> No
     upstream.script("a-up", replies.ok(gate=gate))
     with Gateway(tmp_path, routes, env=ENV, args=["--max-in-flight", "1"]) as gateway, ThreadPoolExecutor(1) as pool:
         busy = pool.submit(gateway.chat, "a")
-        assert gate.reached.wait(5)
+        assert gate.reached.wait(60)
         refused = gateway.chat("b")
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         assert refused.json()["error"]["code"] == "overloaded"
         assert gateway.client.get("/healthz").status_code == 200  # alive, only busy
         gate.open()
-        assert busy.result(5).status_code == 200
+        assert busy.result(60).status_code == 200
         assert gateway.chat("b").status_code == 200
         rejected = [row["rejection"] for row in gateway.wait_rows(3) if row["outcome"] == "rejected"]
         assert rejected == ["overload"]

@@ -78,7 +78,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         routes = ROUTES.replace("@BASE@", upstream.base_url).replace("@TOOLS@", tools)
         routes = routes.replace("@BROKEN@", "\n".join(BROKEN.values()))
         with Gateway(tmp_path_factory.mktemp("python-clients"), routes) as gateway:
-            until("the embedded model", lambda: gateway.chat("smollm2", max_tokens=1).is_success, 30)
+            until("the embedded model", lambda: gateway.chat("smollm2", max_tokens=1).is_success)
             yield gateway
 
 

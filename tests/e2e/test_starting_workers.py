@@ -31,6 +31,6 @@ def test_a_file_that_is_saved_before_the_workers_are_up(tmp_path: Path) -> None:
                 asked = [gateway.chat("after", headers={"connection": "close"}) for _ in range(12)]
                 return all(answer.is_success for answer in asked)
 
-            until("both workers to know the new file", known_to_all, 20)
+            until("both workers to know the new file", known_to_all)
         finally:
             gateway.__exit__(None, None, None)

@@ -177,7 +177,7 @@ def test_a_client_that_leaves(gateway: Gateway, upstream: Upstream, collector: C
     with httpx.Client(base_url=gateway.url, trust_env=False) as client, contextlib.ExitStack() as stack:
         answer = stack.enter_context(client.stream("POST", "/v1/chat/completions", json=body, headers=headers))
         assert next(answer.iter_bytes())
-    assert upstream.seen("a-up")[-1].gone.wait(5)
+    assert upstream.seen("a-up")[-1].gone.wait(60)
     row = row_of(gateway, answer)
     request, attempts = collector.trace(str(row["trace_id"]), 2)
     agree(gateway, row, request, attempts)

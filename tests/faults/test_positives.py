@@ -17,7 +17,10 @@ from tests.replies import DONE, END, chunked, event, stream_head, words_then
 from tests.servers import Gateway, until
 from tests.upstream import STALL, Reply, Step, Upstream
 
-IDLE = 0.5  # seconds
+IDLE = 0.5  # seconds, of what is to stall
+LIMITS = {"stall": 1000 * IDLE, "stall-in-thought": 1000 * IDLE, "total-plain": 500, "kept-alive": 2000}
+PATIENCE = 9_000  # milliseconds, like those of LIMITS, of what is to be taken as it is, however busy the machine
+LATE = 5.0  # seconds: what such a machine may add to a wait; what must not be waited for would take longer
 GRAIN = 0.005  # seconds: the upstream notes when it has read a request, not when it came
 ROUTE = """
   - name: {name}
@@ -25,7 +28,7 @@ ROUTE = """
     use: [{name}]
     fallback: [spare]
     retries: {retries}
-    timeout: {{attempt: 500ms, first_token: 500ms, idle: 500ms, total: {total}}}
+    timeout: {{attempt: {limit}, first_token: {limit}, idle: {limit}, total: {total}}}
 """
 HEAD = """
 version: 1
@@ -89,7 +92,7 @@ class Wait(NamedTuple):
     status: int
     by: str  # "same" target again, or "spare"
     least: float
-    most: float
+    most: float  # but for what a busy machine adds
     total: str = "10s"
 
 
@@ -99,17 +102,17 @@ def in_seconds(seconds: int) -> Callable[[], dict[str, str]]:
 
 
 WAITS = [
-    Wait("seconds", lambda: {"retry-after": "1"}, 429, "same", 1.0, 1.8),
-    Wait("fraction", lambda: {"retry-after": "0.4"}, 429, "same", 0.4, 1.2),
-    Wait("milliseconds", lambda: {"retry-after-ms": "300"}, 429, "same", 0.3, 1.1),
-    Wait("milliseconds-win", lambda: {"retry-after-ms": "300", "retry-after": "60"}, 429, "same", 0.3, 1.1),
-    Wait("date", in_seconds(2), 429, "same", 0.9, 2.8),
-    Wait("date-gone-by", in_seconds(-60), 429, "same", 0.0, 0.8),
-    Wait("unavailable", lambda: {"retry-after": "1"}, 503, "same", 1.0, 1.8),
-    Wait("long", lambda: {"retry-after": "60"}, 429, "spare", 0.0, 0.5),
-    Wait("long-date", in_seconds(3600), 429, "spare", 0.0, 0.5),
-    Wait("nonsense", lambda: {"retry-after": "soon"}, 429, "same", 0.0, 0.8),
-    Wait("beyond-the-deadline", lambda: {"retry-after": "2"}, 429, "spare", 0.0, 0.5, total="1500ms"),
+    Wait("seconds", lambda: {"retry-after": "1"}, 429, "same", 1.0, 1.0),
+    Wait("fraction", lambda: {"retry-after": "0.4"}, 429, "same", 0.4, 0.4),
+    Wait("milliseconds", lambda: {"retry-after-ms": "300"}, 429, "same", 0.3, 0.3),
+    Wait("milliseconds-win", lambda: {"retry-after-ms": "300", "retry-after": "60"}, 429, "same", 0.3, 0.3),
+    Wait("date", in_seconds(2), 429, "same", 0.9, 2.0),
+    Wait("date-gone-by", in_seconds(-60), 429, "same", 0.0, 0.5),
+    Wait("unavailable", lambda: {"retry-after": "1"}, 503, "same", 1.0, 1.0),
+    Wait("long", lambda: {"retry-after": "60"}, 429, "spare", 0.0, 0.0),
+    Wait("long-date", in_seconds(3600), 429, "spare", 0.0, 0.0),
+    Wait("nonsense", lambda: {"retry-after": "soon"}, 429, "same", 0.0, 0.5),
+    Wait("beyond-the-deadline", lambda: {"retry-after": "2"}, 429, "spare", 0.0, 0.0, total="1900ms"),
 ]
 OTHERS = ("stall", "stall-in-thought", "kept-alive", "thinks", "total-plain", "total-stream", "alone")
 
@@ -136,7 +139,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, shared_upstream: Upstream)
     text += "  thinker: {provider: up, price: unmetered, supports: [reasoning]}\nroutes:"
     for name in names:
         retries = 1 if name.startswith("wait") else 5 if name.startswith("total") else 0
-        text += ROUTE.format(name=name, retries=retries, total=totals.get(name, "10s"))
+        limit = f"{LIMITS.get(name, PATIENCE):.0f}ms"
+        text += ROUTE.format(name=name, retries=retries, limit=limit, total=totals.get(name, "10s"))
     text += "  - {name: thinker, match: {model: ask-thinker}, use: [thinker], fallback: [spare]}\n"
     with Gateway(tmp_path_factory.mktemp("positives"), text) as started:
         yield started
@@ -173,8 +177,8 @@ def test_a_stall_is_noticed_at_the_idle_limit(gateway: Gateway, upstream: Upstre
     upstream.script("stall", words_then([STALL]))
     answer = gateway.chat("ask-stall", stream=True)
     request = upstream.calls[0]
-    assert request.gone.wait(2)
-    assert IDLE <= request.gone_at - request.at < IDLE + 0.4
+    assert request.gone.wait(60)
+    assert IDLE <= request.gone_at - request.at < IDLE + LATE  # `total` is 10 s
     *_, last = read_events(answer.content)
     assert last.json["error"]["code"] == "upstream_timeout"
 
@@ -190,11 +194,11 @@ def test_a_stall_within_visible_thought_is_a_stall_too(gateway: Gateway, upstrea
 
 def test_comments_keep_a_stream_alive(gateway: Gateway, upstream: Upstream) -> None:
     """Servers that send comments while they think (OpenRouter's `: OPENROUTER PROCESSING`) have not stalled."""
-    beats: list[Step] = [step for _ in range(6) for step in (chunked(b": thinking\n\n"), IDLE / 2)]
+    beats: list[Step] = [step for _ in range(6) for step in (chunked(b": thinking\n\n"), 0.5)]
     upstream.script("kept-alive", words_then([*beats, delta({}, "stop") + DONE + END]))
     began = time.monotonic()
     answer = gateway.chat("ask-kept-alive", stream=True)
-    assert time.monotonic() - began > 2 * IDLE
+    assert time.monotonic() - began > 2.9  # of two without a next chunk
     assert answer.text.endswith("data: [DONE]\n\n")
     assert '"error"' not in answer.text
 
@@ -219,7 +223,7 @@ def test_retry_after(gateway: Gateway, upstream: Upstream, wait: Wait) -> None:
     assert answer.status_code == 200
     first, second = upstream.calls
     assert second.model == {"same": name, "spare": "spare"}[wait.by]
-    assert wait.least - GRAIN <= second.at - first.at < wait.most
+    assert wait.least - GRAIN <= second.at - first.at < wait.most + LATE
 
 
 def test_without_anybody_else_a_wait_beyond_patience_is_the_clients(gateway: Gateway, upstream: Upstream) -> None:
@@ -227,7 +231,7 @@ def test_without_anybody_else_a_wait_beyond_patience_is_the_clients(gateway: Gat
     began = time.monotonic()
     answer = gateway.chat("ask-alone", headers={"x-gateway-no-fallback": "true"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_healthy_upstream")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 30
 
 
 def test_the_total_bounds_all_attempts(gateway: Gateway, upstream: Upstream) -> None:
@@ -236,15 +240,15 @@ def test_the_total_bounds_all_attempts(gateway: Gateway, upstream: Upstream) -> 
     began = time.monotonic()
     answer = gateway.chat("ask-total-plain")
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "upstream_timeout")
-    assert 0.8 <= time.monotonic() - began < 1.3
+    assert 0.8 <= time.monotonic() - began < 0.8 + LATE  # twelve attempts would take six
 
 
 def test_the_total_bounds_an_answer_under_way(gateway: Gateway, upstream: Upstream) -> None:
-    drip = [step for index in range(20) for step in (delta({"content": f"{index} "}), 0.2)]
+    drip = [step for index in range(100) for step in (delta({"content": f"{index} "}), 0.2)]
     upstream.script("total-stream", stream_of(*drip))
     began = time.monotonic()
     answer = gateway.chat("ask-total-stream", stream=True)
-    assert 1.2 <= time.monotonic() - began < 1.8
+    assert 1.2 <= time.monotonic() - began < 1.2 + LATE  # all of it would take 20
     *_, last = read_events(answer.content)
     assert last.json["error"]["code"] == "upstream_timeout"
     assert "[DONE]" not in answer.text

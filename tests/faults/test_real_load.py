@@ -41,14 +41,14 @@ class Busy:
         self._thread = threading.Thread(target=self._loop.run_forever, name="llama.cpp", daemon=True)
         self._thread.start()
         self.server = LocalServer({"threads": 1, "context": 1024, "parallel": 1})
-        asyncio.run_coroutine_threadsafe(self.server.start(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self.server.start(), self._loop).result(60)
 
     def wait(self) -> None:
         ready = asyncio.run_coroutine_threadsafe(self.server.wait_ready(90), self._loop).result(100)
         assert ready, self.server.failure
 
     def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self.server.stop(), self._loop).result(20)
+        asyncio.run_coroutine_threadsafe(self.server.stop(), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         self._loop.close()

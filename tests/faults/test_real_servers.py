@@ -39,7 +39,7 @@ models:
     price: {input: 3, output: 4}
     supports: [prefill, tools, json_schema]
 defaults:
-  timeout: {connect: 2s, attempt: 20s, first_token: 5s, idle: 1s, total: 60s}
+  timeout: {connect: 2s, attempt: 40s, first_token: 40s, idle: 1s, total: 60s}
   retries: 0
 routes:
   - {name: pair, match: {model: pair}, use: [one], fallback: [two]}
@@ -73,10 +73,10 @@ class Pair:
         self._loop.close()
 
     def wait_ready(self, server: LocalServer) -> None:
-        assert self._run(server.wait_ready(30)), server.failure
+        assert self._run(server.wait_ready(60)), server.failure
 
     def _run(self, what: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(what, self._loop).result(40)
+        return asyncio.run_coroutine_threadsafe(what, self._loop).result(60)
 
 
 class Answer(NamedTuple):
@@ -177,7 +177,7 @@ def test_stopped_mid_stream_the_idle_limit_notices(gateway: Gateway, servers: Pa
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_stopped_before_it_answers_the_other_does(gateway: Gateway, servers: Pair, stream: bool) -> None:
-    limits = {"attempt: 20s": "attempt: 1500ms", "first_token: 5s": "first_token: 1500ms"}
+    limits = {"attempt: 40s": "attempt: 3s", "first_token: 40s": "first_token: 3s"}
     text = gateway.routes.read_text()
     for old, new in limits.items():
         text = text.replace(old, new)
@@ -198,7 +198,7 @@ def test_stopped_before_it_answers_the_hedge_does(gateway: Gateway, servers: Pai
     began = time.monotonic()
     with stopped(servers.one.pid):
         answer = gateway.chat("hedged", max_tokens=4, stream=True)
-        assert time.monotonic() - began < 4  # the first token may take 5 s
+        assert time.monotonic() - began < 30  # the first token may take 40 s
         assert answer.headers["x-gateway-model"] == "two"
         assert answer.text.endswith("data: [DONE]\n\n")
     gateway.wait_rows(22)

@@ -42,7 +42,7 @@ def test_a_rejected_file_is_told_and_its_end_too(tmp_path: Path) -> None:
 
         good = gateway.routes.read_text()
         gateway.reload("version: 2")
-        (alert,) = until("the alert", lambda: delivered(receiver, "firing"), 30)
+        (alert,) = until("the alert", lambda: delivered(receiver, "firing"))
         instance = instance_of(gateway)
         assert alert["labels"] == {"alertname": "GatewayConfigRejected", "severity": "warning", "instance": instance}
         assert alert["annotations"]["summary"] == f"{instance} rejected its changed routes.yaml"
@@ -51,5 +51,5 @@ def test_a_rejected_file_is_told_and_its_end_too(tmp_path: Path) -> None:
         assert gateway.chat("m").is_success, "it goes on with what it had"
 
         gateway.reload(good)
-        resolved = until("the end of it", lambda: delivered(receiver, "resolved"), 30)
+        resolved = until("the end of it", lambda: delivered(receiver, "resolved"))
         assert {each["labels"]["alertname"] for each in resolved} == {"GatewayConfigRejected"}

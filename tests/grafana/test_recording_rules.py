@@ -56,8 +56,8 @@ MACHINES = 3.60 + 0.50  # USD an hour
 
 
 @pytest.fixture(scope="module")
-def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Prometheus]]:
-    """Traffic on every path: answers of both tiers, a fallback, errors; and every rule evaluated after it."""
+def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Prometheus, float]]:
+    """Traffic on every path: answers of both tiers, a fallback, errors; and a moment after it when all was recorded."""
     directory = tmp_path_factory.mktemp("recorded")
     with Upstream(replies.ok()) as upstream:
         upstream.always("small-up", replies.ok(tokens=Tokens(1000, 0, 100)))
@@ -80,28 +80,33 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway,
                 prometheus.wait(f"sum(gateway_requests_total) == {PATHS * burst}")  # in a scrape of its own
             now = prometheus.query("time()")[0].value  # groups are evaluated once a second, each at its own moment
             prometheus.wait_all(*(f"timestamp({name}) > {now}" for name in NAMES))
-            yield gateway, prometheus
+
+            def recorded() -> float:
+                at = prometheus.steady(now)
+                return at if all(prometheus.query(name, at) for name in NAMES) else 0.0
+
+            yield gateway, prometheus, until("all to be recorded", recorded)
 
 
 def by(points: list[Point], *labels: str) -> dict[tuple[str, ...], float]:
     return {tuple(point.labels[label] for label in labels): point.value for point in points}
 
 
-def test_every_rule_is_healthy_and_has_data(scraped: tuple[Gateway, Prometheus]) -> None:
+def test_every_rule_is_healthy_and_has_data(scraped: tuple[Gateway, Prometheus, float]) -> None:
     """The fixture has waited for the data of each."""
-    _, prometheus = scraped
+    _, prometheus, _ = scraped
     rules = [rule for group in prometheus.get("/api/v1/rules", type="record")["groups"] for rule in group["rules"]]
     assert sorted(rule["name"] for rule in rules) == sorted(NAMES)
     assert len(NAMES) == len(set(NAMES)) > 60
     assert [(rule["name"], rule["lastError"]) for rule in rules if rule["health"] != "ok"] == []
 
 
-def test_names_say_which_labels_are_left(scraped: tuple[Gateway, Prometheus]) -> None:
-    _, prometheus = scraped
+def test_names_say_which_labels_are_left(scraped: tuple[Gateway, Prometheus, float]) -> None:
+    _, prometheus, at = scraped
     for name in NAMES:
         level, _, _ = name.split(":")
         expected = set() if level == "all" else set(level.split("_"))
-        for point in prometheus.query(name):
+        for point in prometheus.query(name, at):
             assert point.labels.keys() - {"__name__"} == expected, name
 
 
@@ -126,10 +131,10 @@ def agree(prometheus: Prometheus, *pairs: tuple[str, str]) -> None:
         raise AssertionError("in no evaluation all were the same\n" + "\n".join(values)) from error
 
 
-def test_money_of_machines_and_the_headline(scraped: tuple[Gateway, Prometheus]) -> None:
+def test_money_of_machines_and_the_headline(scraped: tuple[Gateway, Prometheus, float]) -> None:
     """Each burst has two answers of `small` and of `open`, one of `metered`, of 1000 tokens in and 100 out."""
-    _, prometheus = scraped
-    capacity = by(prometheus.query("model:gateway_capacity_usd_per_hour:max"), "model")
+    _, prometheus, at = scraped
+    capacity = by(prometheus.query("model:gateway_capacity_usd_per_hour:max", at), "model")
     assert capacity == {("small",): 3.6, ("idle",): 0.5}
     # An hour at the pace of all of them in the rate's five minutes, as the rate has it: `closed` takes 10 and 30 USD a
     # million, so one has a baseline of 0.013 USD.
@@ -138,7 +143,7 @@ def test_money_of_machines_and_the_headline(scraped: tuple[Gateway, Prometheus])
     would_be = 2.5 * answers * 0.013
     pace = f"(scalar({baseline}) / {would_be})"
     # There are at least as many scrapes as bursts, and a rate goes on for 1.1 of them at most.
-    assert 1 - 1e-6 < (prometheus.value(pace) or 0) < 1 + 1.1 / (BURSTS - 1)
+    assert 1 - 1e-6 < (prometheus.value(pace, at) or 0) < 1 + 1.1 / (BURSTS - 1)
 
     charged = 'model:gateway_charged_usd_per_hour:rate5m{model="small"}'
     headline = "all:gateway_headline_saving_usd_per_hour:rate5m"
@@ -156,17 +161,24 @@ def test_money_of_machines_and_the_headline(scraped: tuple[Gateway, Prometheus])
         ("all:gateway_headline_saving:ratio_rate5m", f"{headline} / {baseline}"),
     )
 
-    assert prometheus.value('model:gateway_charged_usd_per_hour:rate5m{model="idle"}') == 0
-    assert prometheus.value('model:gateway_idle_usd_per_hour:rate5m{model="idle"}') == 0.5
+    assert prometheus.value('model:gateway_charged_usd_per_hour:rate5m{model="idle"}', at) == 0
+    assert prometheus.value('model:gateway_idle_usd_per_hour:rate5m{model="idle"}', at) == 0.5
     machines = 'model:gateway_spend_usd_per_hour:rate5m{model=~"small|idle"}'
-    assert by(prometheus.query(machines), "model") == capacity, "hours of machines, not what requests were charged"
+    assert by(prometheus.query(machines, at), "model") == capacity, "hours of machines, not what requests were charged"
 
 
-def test_docs_rules_and_report_have_one_headline(scraped: tuple[Gateway, Prometheus]) -> None:
+def test_docs_rules_and_report_have_one_headline(scraped: tuple[Gateway, Prometheus, float]) -> None:
     """Of the same requests, `metered` among them: it is self-hosted, and has a price by the token."""
-    gateway, prometheus = scraped
+    gateway, prometheus, _ = scraped
     (asked,) = re.findall(r"# the headline saving,.*\n((?:.+\n)+?)```", (ROOT / "docs/cost.md").read_text())
-    agree(prometheus, (asked.replace("[1h]", "[5m]"), "all:gateway_headline_saving_usd_per_hour:rate5m"))
+    # Either side as a share of its own baseline, as the page's query may see a scrape that the rules came before.
+    rate, baseline = (
+        "sum(rate(gateway_baseline_cost_usd_total[5m])) * 3600",
+        "all:gateway_baseline_cost_usd_per_hour:rate5m",
+    )
+    headline = "all:gateway_headline_saving_usd_per_hour:rate5m"
+    page = asked.replace("[1h]", "[5m]")
+    agree(prometheus, (f"(({page}) + {MACHINES}) / ({rate})", f"({headline} + {MACHINES}) / {baseline}"))
 
     gateway.wait_rows(PATHS * BURSTS, 60)
     command = [str(BIN), "report", "--config", str(gateway.routes), "--json"]
@@ -182,33 +194,32 @@ def test_docs_rules_and_report_have_one_headline(scraped: tuple[Gateway, Prometh
     prometheus.wait(f"abs(({totals}) - {best['saving_usd'] + machines - MACHINES}) < 1e-6")
 
 
-def test_ratios(scraped: tuple[Gateway, Prometheus]) -> None:
-    _, prometheus = scraped
-    tiers = by(prometheus.query("route_hosting:gateway_answers:ratio_rate5m"), "route", "hosting")
+def test_ratios(scraped: tuple[Gateway, Prometheus, float]) -> None:
+    _, prometheus, at = scraped
+    tiers = by(prometheus.query("route_hosting:gateway_answers:ratio_rate5m", at), "route", "hosting")
     assert tiers["mixed", "self"] == pytest.approx(2 / 3, abs=0.05)
     assert tiers["mixed", "api"] == pytest.approx(1 / 3, abs=0.05)
     assert tiers["plain", "api"] == 1
-    count = by(prometheus.query("route:gateway_tiers:count"), "route")
+    count = by(prometheus.query("route:gateway_tiers:count", at), "route")
     assert (count["mixed",], count["plain",]) == (2, 1)
 
-    fallbacks = by(prometheus.query("route:gateway_fallbacks:ratio_rate5m"), "route")
+    fallbacks = by(prometheus.query("route:gateway_fallbacks:ratio_rate5m", at), "route")
     assert 0.2 < fallbacks["mixed",] <= 0.4  # the first of a series is not seen by rate()
     assert fallbacks["plain",] == 0
-    errors = by(prometheus.query("route:gateway_errors:ratio_rate1h"), "route")
+    errors = by(prometheus.query("route:gateway_errors:ratio_rate1h", at), "route")
     assert errors == {("mixed",): 0, ("plain",): pytest.approx(0.5, abs=0.05), ("rented",): 0}
-    in_time = by(prometheus.query("route:gateway_first_tokens_in_time:ratio_rate5m"), "route")
+    in_time = by(prometheus.query("route:gateway_first_tokens_in_time:ratio_rate5m", at), "route")
     assert set(in_time) == {("mixed",), ("plain",)}  # of `rented` nothing is streamed
     assert all(0 < share <= 1 for share in in_time.values())
 
 
-def test_budgets(scraped: tuple[Gateway, Prometheus]) -> None:
-    gateway, prometheus = scraped
+def test_budgets(scraped: tuple[Gateway, Prometheus, float]) -> None:
+    gateway, prometheus, at = scraped
     gateway.wait_rows(PATHS * BURSTS, 60)
     row = gateway.rows("SELECT sum(cost_nano) AS nano FROM attempts WHERE model = 'open'")[0]
     used = 'budget_scope:gateway_budget_used:ratio{budget="company"}'
     # Which is set once in an interval of its own: the last request's share may come a scrape later than its count.
     prometheus.wait(f"abs({used} - {row['nano'] / 1e9 / 2}) < 1e-9")
-    left = prometheus.value("budget_scope:gateway_budget_window_left_hours:max")
-    now = prometheus.query("time()")[0].value
-    _, end = Window("month").bounds(now)
-    assert left == pytest.approx((end - now) / 3600, abs=0.01)
+    left = prometheus.value("budget_scope:gateway_budget_window_left_hours:max", at)
+    _, end = Window("month").bounds(at)
+    assert left == pytest.approx((end - at) / 3600, abs=0.01)

@@ -302,10 +302,10 @@ def test_who_hangs_up_is_hung_up_on(gateway: Gateway, upstream: Upstream, speak:
         content = json.dumps(body).encode()
         head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n\r\n"
         client.sendall(head.encode() + content)
-        assert gate.reached.wait(10)
+        assert gate.reached.wait(60)
         left = time.monotonic()
     sent = upstream.calls[-1]
-    assert sent.gone.wait(10)
+    assert sent.gone.wait(60)
     gate.open()
     print(f"closed after {(sent.gone_at - left) * 1000:.0f} ms")
 
@@ -315,7 +315,7 @@ def test_our_deadlines_hold_and_close_the_connection(gateway: Gateway, upstream:
     upstream.script("claude-sonnet-4-5", apis.anthropic(TEXT, gate=gate))
     answer = gateway.chat("quick")
     assert answer.headers["x-gateway-fallback-reason"] == "timeout"
-    assert upstream.calls[0].gone.wait(10)
+    assert upstream.calls[0].gone.wait(60)
     gate.open()
 
 

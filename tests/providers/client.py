@@ -14,7 +14,7 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
 async def ask(client: HttpClient, body: bytes = b"{}", connect_timeout: float = 5.0) -> HttpResponse:
-    return await asyncio.wait_for(client.request("/chat", [], body, connect_timeout=connect_timeout), 10)
+    return await asyncio.wait_for(client.request("/chat", [], body, connect_timeout=connect_timeout), 60)
 
 
 async def whole(client: HttpClient, body: bytes = b"{}") -> bytes:

@@ -36,7 +36,7 @@ async def whole(client: HttpClient, body: bytes = b"{}", limit: int = 10_000_000
 
 async def failure(awaitable: Awaitable[object]) -> tuple[str, str]:
     with pytest.raises(UpstreamFailure) as caught:
-        await asyncio.wait_for(awaitable, 5)
+        await asyncio.wait_for(awaitable, 60)
     return caught.value.kind, caught.value.message
 
 
@@ -207,7 +207,7 @@ def test_no_answer(fault: Fault, serve: Any, run: Run, sockets: Callable[[], int
             assert (kind, server.connections) == (fault.kind, 1)
             assert fault.says in message
             if fault.then == "hold":
-                await asyncio.wait_for(gone.wait(), 5)  # the connection was given up
+                await asyncio.wait_for(gone.wait(), 60)  # the connection was given up
             await client.close()
 
     before = sockets()
@@ -240,7 +240,7 @@ def test_broken_answer(fault: Fault, way: str, serve: Any, run: Run, sockets: Ca
             assert fault.says in message
             response.close()
             if fault.then == "hold":
-                await asyncio.wait_for(gone.wait(), 5)
+                await asyncio.wait_for(gone.wait(), 60)
             await client.close()
 
     before = sockets()

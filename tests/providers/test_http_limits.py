@@ -53,7 +53,7 @@ def test_cancelling_closes_at_once(where: str, serve: Any, run: Run, sockets: Ca
             with pytest.raises(asyncio.CancelledError):
                 await task
             if where != "sending":  # there the server does not read, and so does not see the end
-                await asyncio.wait_for(Seen.gone.wait(), 5)
+                await asyncio.wait_for(Seen.gone.wait(), 60)
             assert client.idle == 0
             await client.close()
 

@@ -63,9 +63,9 @@ def test_a_long_page_costs_little() -> None:
     """The lines that matter are few. 4 MB take about 10 ms on a quiet machine; ten times that here."""
     filler = 'vllm:e2e_request_latency_seconds_bucket{engine="0",le="0.3",model_name="m"} 12.0\n'
     text = (filler * (READ_LIMIT // len(filler)) + vllm(4, 1)).encode()
-    began = time.perf_counter()
+    began = time.thread_time()
     assert read_page(text) == Reading(4, 1, 0, 0)
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 0.5
     assert read_page(vllm(1).encode() * 10_000) is None, "no server has that many"
 
 

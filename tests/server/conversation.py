@@ -85,7 +85,7 @@ class Client:
         assert error.keys() == {"message", "type", "param", "code"}
         return status, error
 
-    async def ended(self, within: float = 3.0) -> bool:
+    async def ended(self, within: float = 30.0) -> bool:
         """Whether the other side closes, and says nothing before."""
         try:
             async with asyncio.timeout(within):
@@ -101,7 +101,7 @@ class Client:
             await self.writer.wait_closed()
 
 
-async def until(reached: Callable[[], bool], within: float = 3.0) -> None:
+async def until(reached: Callable[[], bool], within: float = 30.0) -> None:
     async with asyncio.timeout(within):
         while not reached():  # noqa: ASYNC110 - what is asked is a server that announces nothing
             await asyncio.sleep(0.01)

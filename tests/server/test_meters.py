@@ -51,7 +51,7 @@ class Story:
         self.meters = Meters(self.events.append, self.told.extend, lambda _: self.local)
 
     async def until(self, what: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not what():  # noqa: ASYNC110 - what a task of its own does without announcing it
                 await asyncio.sleep(0.005)
 

@@ -285,7 +285,7 @@ def test_room_returns_as_soon_as_there_is_some(tmp_path: Path) -> None:
         ledger.put(record("r"))
         began = time.monotonic()
         await ledger.room()  # hurries the writer
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 30  # it would write by itself after 60
         await ledger.close()
 
     run(story())

@@ -234,11 +234,11 @@ def test_a_full_pipe_blocks_nobody_and_is_told_of() -> None:
             log.observe(event)
             await asyncio.sleep(0)
         log.observe(event)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         log.close_seconds = 0.05
         began = time.monotonic()
         await log.close()
-        assert time.monotonic() - began < 2, "close does not wait for ever either"
+        assert time.monotonic() - began < 30, "close does not wait for ever either"
         dropped = log.dropped
         lines = await asyncio.to_thread(_drain, reading, f"{dropped} log lines were left out")
         log.close_seconds = 5

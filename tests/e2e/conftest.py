@@ -39,10 +39,10 @@ routes:
     use: [a]
     fallback: [b]
     retries: 0
-    timeout: {attempt: 500ms, first_token: 500ms, idle: 500ms, total: 5s}
+    timeout: {attempt: 1500ms, first_token: 1500ms, idle: 1500ms, total: 15s}
     baseline: closed
   - {name: again, match: {model: again}, use: [a], fallback: [b], retries: 1, baseline: closed}
-  - {name: only, match: {model: only}, use: [a], retries: 0, timeout: {idle: 500ms, total: 5s}}
+  - {name: only, match: {model: only}, use: [a], retries: 0, timeout: {idle: 1500ms, total: 15s}}
   - {name: both-dead, match: {model: both-dead}, use: [gone], fallback: [a], retries: 0}
   - {name: hopeless, match: {model: hopeless}, use: [gone], retries: 0}
   - {name: text-only, match: {model: text-only}, use: [asleep, a]}

@@ -90,10 +90,9 @@ def test_byte_for_byte(gateway: Gateway, upstream: Upstream, stream: bool) -> No
 def test_a_hit_is_a_request_that_cost_nothing(gateway: Gateway, upstream: Upstream) -> None:
     ask(gateway)
     again(gateway)
-    until("all are counted", lambda: gateway.metric("gateway_cache_hits_total", route="kept") >= 1)
-    rows = gateway.wait_rows(2)
-    hits = [row for row in rows if row["cache"] == "hit"]
     paid = len(upstream.requests)
+    until("all are counted", lambda: gateway.metric("gateway_requests_total") == paid + 1)
+    hits = [row for row in gateway.wait_rows(paid + 1) if row["cache"] == "hit"]
     assert {(row["outcome"], row["model"], row["cost_nano"], row["baseline_nano"]) for row in hits} == {
         ("ok", "m", 0, 0)
     }

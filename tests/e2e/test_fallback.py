@@ -76,7 +76,7 @@ PAIR = """
     use: [aNUMBER]
     fallback: [b]
     retries: 0
-    timeout: {attempt: 500ms, first_token: 500ms, idle: 500ms, total: 5s}
+    timeout: {attempt: 1500ms, first_token: 1500ms, idle: 1500ms, total: 15s}
 """
 
 
@@ -243,7 +243,7 @@ def test_a_client_that_leaves_before_the_answer(gateway: Gateway, upstream: Upst
         gateway.client.post(
             "/v1/chat/completions",
             json={"model": "only", "messages": [{"role": "user", "content": "hi"}]},
-            timeout=0.3,
+            timeout=httpx.Timeout(30, read=1),
         )
     assert upstream.requests[0].gone.wait(60)
     assert gateway.wait_rows(before + 1)[-1]["outcome"] == "cancelled"

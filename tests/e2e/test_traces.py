@@ -23,7 +23,7 @@ version: 1
 providers:
   up: {base_url: "@BASE@", api_key: "${UP_KEY}"}
   also: {base_url: "@BASE@", headers: {traceparent: "00-11111111111111111111111111111111-2222222222222222-00"}}
-defaults: {retries: 0, timeout: {idle: 500ms, first_token: 5s, total: 20s}}
+defaults: {retries: 0, timeout: {idle: 1500ms, first_token: 5s, total: 20s}}
 models:
   a: {provider: up, model: a-up, price: {input: 1, cached_input: 0.1, output: 2, reasoning: 4}}
   b: {provider: up, model: b-up, hosting: self, price: {input: 3, output: 6}}

@@ -32,12 +32,12 @@ models:
   spare: {provider: up, model: spare, price: {input: 1, output: 1}, supports: [prefill]}
   @MODELS@
 defaults:
-  timeout: {connect: 500ms, attempt: 10s, first_token: 10s, idle: 10s, total: 60s}
+  timeout: {connect: 1500ms, attempt: 10s, first_token: 10s, idle: 10s, total: 60s}
   retries: 0
 routes:
   @ROUTES@
 """
-SOON = ", timeout: {attempt: 700ms, first_token: 700ms, idle: 700ms}"  # of plays in which somebody stalls
+SOON = ", timeout: {attempt: 1500ms, first_token: 1500ms, idle: 1500ms}"  # of plays in which somebody stalls
 NANO_INPUT, NANO_OUTPUT = 1000, 2000  # nano-USD a token of the models that fail
 PLAYERS = 8
 LARGE = "x" * 8_000_000  # more than the buffers of two sockets hold

@@ -106,7 +106,7 @@ def test_a_large_body_has_more_time(tmp_path: Path) -> None:
         at.client.say(b"}")
         assert (await at.client.answer())[0] == 200
 
-    tell(tmp_path, story)
+    tell(tmp_path, story, SHORT._replace(body_idle=1.0))
 
 
 def test_the_end_of_the_drain_time_is_told_to_a_stream(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ defaults:
 routes:
   @ROUTES@
 """
-SOON = ", timeout: {attempt: 1500ms, first_token: 1500ms, idle: 1500ms}"  # of plays in which somebody stalls
+SOON = ", timeout: {attempt: 2500ms, first_token: 2500ms, idle: 2500ms}"  # of plays in which somebody stalls
 NANO_INPUT, NANO_OUTPUT = 1000, 2000  # nano-USD a token of the models that fail
 PLAYERS = 8
 LARGE = "x" * 8_000_000  # more than the buffers of two sockets hold

@@ -151,7 +151,7 @@ def _hedge(gateway: Gateway, upstream: Upstream, won: str) -> None:
         ask(gateway, WEB, app="helpdesk", stream=True)
         return gateway.metric("gateway_hedges_total", route="support", won=won) > 0
 
-    until(f"a hedge, won: {won}", once, 60)
+    until(f"a hedge, won: {won}", once, 300)
 
 
 def _leave(gateway: Gateway, upstream: Upstream) -> None:

@@ -65,10 +65,10 @@ class Traffic:
 
     def __exit__(self, *_: object) -> None:
         self._enough.set()
-        self._thread.join(30)
+        self._thread.join(60)
 
     def _ask(self) -> None:
-        with httpx.Client(trust_env=False, timeout=30) as client:
+        with httpx.Client(trust_env=False, timeout=60) as client:
             while not self._enough.is_set():
                 self.answered += ask(client, self._url)
 
@@ -113,7 +113,7 @@ def test_the_page(tmp_path: Path) -> None:
         shell.follow(follow_to(shell, left, "cp backup.db gateway.db"))
         assert rows(ledger) == saved  # nothing more: what came after the backup is gone
         assert stat.S_IMODE(ledger.stat().st_mode) == 0o600
-        with httpx.Client(trust_env=False, timeout=30) as client:
+        with httpx.Client(trust_env=False, timeout=60) as client:
             assert ask(client, url) == 1
         until("a row in what was restored", lambda: len(rows(ledger)) == len(saved) + 2)
         assert rows(ledger).items() >= saved.items()

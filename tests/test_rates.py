@@ -63,7 +63,7 @@ def hammer(descriptor: int, *ends: str) -> list[int]:
         )
         for number, end in enumerate(ends)
     ]
-    return [int(process.communicate(timeout=30)[0]) for process in started]
+    return [int(process.communicate(timeout=120)[0]) for process in started]
 
 
 def test_four_processes_let_in_exactly_the_limit(shared: int) -> None:

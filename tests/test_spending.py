@@ -42,7 +42,7 @@ def test_what_is_too_little_for_either_is_not_kept_by_both(tmp_path: Path) -> No
         both = processes(tmp_path)
         touches = [touch(20)]
         first = [await each.reserve(touches, 10, seconds=0.0) for each in both]
-        next_two = [asyncio.create_task(each.reserve(touches, 10, seconds=2.0)) for each in both]
+        next_two = [asyncio.create_task(each.reserve(touches, 10, seconds=5.0)) for each in both]
         await asyncio.sleep(0.2)  # both wait
         for each, hold in zip(both, first, strict=True):
             assert isinstance(hold, Hold)

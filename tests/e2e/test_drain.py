@@ -57,7 +57,7 @@ class Load:
         while not self._stop.is_set():
             self._turn += 1
             endpoint = self.endpoints[self._turn % len(self.endpoints)]
-            with httpx.Client(base_url=endpoint, trust_env=False, timeout=5, limits=limits) as client:
+            with httpx.Client(base_url=endpoint, trust_env=False, timeout=60, limits=limits) as client:
                 self._use(client, endpoint)
 
     def _use(self, client: httpx.Client, endpoint: str) -> None:
@@ -90,7 +90,7 @@ def test_a_rolling_update_fails_nobody(tmp_path: Path, routes: str, upstream: Up
         gateways = []
         for name in ("old", "new"):
             (tmp_path / name).mkdir()
-            gateway = Gateway(tmp_path / name, routes, env=ENV, args=["--drain-delay", "1500ms", *args])
+            gateway = Gateway(tmp_path / name, routes, env=ENV, args=["--drain-delay", "4s", *args])
             gateways.append(stack.enter_context(gateway))
         old, new = gateways
         load = Load([old.url, new.url])

@@ -221,7 +221,7 @@ def test_a_client_that_leaves(gateway: Gateway, upstream: Upstream) -> None:
     with gateway.client.stream("POST", "/v1/chat/completions", json=body) as answer:
         next(answer.iter_bytes())
         assert gate.reached.wait(60)
-        time.sleep(0.3)  # an upstream that thinks: not our overhead
+        time.sleep(2)  # an upstream that thinks: not our overhead
     left = time.monotonic()
     assert upstream.requests[0].gone.wait(60)
     assert upstream.requests[0].gone_at - left < 20  # the gate would open by itself after 30
@@ -229,7 +229,7 @@ def test_a_client_that_leaves(gateway: Gateway, upstream: Upstream) -> None:
     row = gateway.wait_rows(before + 1)[-1]
     assert (row["outcome"], row["model"]) == ("cancelled", "a")
     assert row["cost_nano"] > 0
-    assert row["overhead"] < 0.15
+    assert row["overhead"] < 1.5
     attempt = gateway.rows("SELECT * FROM attempts WHERE request_id = ?", row["id"])[0]
     assert (attempt["result"], attempt["usage_estimated"]) == ("cancelled", 1)
     assert attempt["output_tokens"] > 0

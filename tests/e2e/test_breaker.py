@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.core.breaker import PAUSE
 from tests import replies
 from tests.servers import Gateway, free_port, until
 from tests.upstream import Reply, Upstream
@@ -74,8 +75,12 @@ def lost_port(gateway: Gateway) -> int:
 def test_from_failure_to_recovery(gateway: Gateway) -> None:
     assert [state(gateway, model) for model in ("lost", "spare", "slow", "limited")] == [CLOSED] * 4
     assert [served(chat(gateway)) for _ in range(5)] == [("spare", "2")] * 5
+    soon = time.monotonic() + PAUSE / 2
     until("the breaker to open", lambda: state(gateway, "lost") == OPEN)
-    assert [served(chat(gateway)) for _ in range(20)] == [("spare", "1")] * 20
+    left_alone = [served(chat(gateway))]
+    while len(left_alone) < 20 and time.monotonic() < soon:
+        left_alone.append(served(chat(gateway)))
+    assert set(left_alone) == {("spare", "1")}
 
     with Upstream(replies.status(503), lost_port(gateway)) as lost:
         lost.wait_for(lambda _: len(lost.probes) >= 2)
@@ -88,15 +93,17 @@ def test_from_failure_to_recovery(gateway: Gateway) -> None:
         until("the breaker to close", lambda: state(gateway, "lost") == CLOSED)
         who: Counter[tuple[str, str]] = Counter()
         soon = time.monotonic() + 2
-        while who.total() < 30 and time.monotonic() < soon:
+        while who.total() < 30 and (time.monotonic() < soon or who.total() < 10):
             who[served(chat(gateway))] += 1
-        assert who["spare", "1"] > who["lost", "1"]  # the slow start: 10% at first, 28% after two of its ten seconds
+        # The slow start: 10% at first, 28% after two of its ten seconds. Without it, all would go there.
+        assert who["lost", "1"] < 0.7 * who.total()
         plan = chat(gateway, **{"x-gateway-dry-run": "true"}).json()
         assert any("starting slowly after a failure" in target["health"] for target in plan["targets"])
 
     lines = [json.loads(line) for line in gateway.log.splitlines() if '"event":"breaker"' in line]
-    changes = [(line["model"], line["endpoint"], line["state"]) for line in lines]
-    assert changes == [("lost", "default", "open"), ("lost", "default", "half_open"), ("lost", "default", "closed")]
+    assert {(line["model"], line["endpoint"]) for line in lines} == {("lost", "default")}
+    changes = " ".join(line["state"] for line in lines)  # tried too early where all this takes longer than the pause
+    assert re.fullmatch("open (half_open open )*half_open closed", changes), changes
     assert (lines[0]["level"], lines[0]["reason"]) == ("warning", "5 failures in a row, last connect")
 
 

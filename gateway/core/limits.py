@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeAlias
 
 from gateway.core.call import Call, Principal
 from gateway.core.rules import Match
-from gateway.core.scopes import ALL, ByCaller, GuardIndex, Scope, scope_of
+from gateway.core.scopes import ALL, MOST_CALLERS, ByCaller, GuardIndex, Scope, scope_of
 from gateway.core.tasks import Task
 
 SECONDS = 60
@@ -91,16 +91,29 @@ class LimitIndex:
     def __init__(self, limits: Sequence[Limit]) -> None:
         self._index = GuardIndex(limits)
         self._callers = ByCaller[Quotas](limits)
+        self._alike: dict[tuple[tuple[str, str], ...], Quotas] = {}  # by limits and scopes, where more decides
 
     def touched(self, call: Call, task: Task, principal: Principal) -> Quotas:
-        """`principal.limits` are the key's own, which match whatever it asks."""
+        """Mostly the very same for requests that touch the same, so that their meters can be remembered by it.
+
+        `principal.limits` are the key's own, which match whatever it asks.
+        """
         known = self._callers.get(call, task, principal)
         if known is not None:
             return known
         found = self._index.matching(call, task, principal)
         found += principal.limits
         quotas = tuple([Quota(each, scope_of(each.per, call, task, principal) if each.per else ALL) for each in found])
-        self._callers.put(call, task, principal, quotas)
+        if self._callers.remembers:
+            self._callers.put(call, task, principal, quotas)
+            return quotas
+        name = tuple([(limit.name, scope) for limit, scope in quotas])
+        alike = self._alike.get(name)
+        if alike == quotas:
+            return alike
+        if len(self._alike) >= MOST_CALLERS:
+            self._alike.clear()
+        self._alike[name] = quotas
         return quotas
 
 

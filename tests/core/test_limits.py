@@ -271,3 +271,18 @@ def test_which_ones_a_request_touches() -> None:
     ]
     found = index.touched(call, Task("chat", 1.0, ""), Principal())
     assert [each.told for each in found] == ["limits[0] (key none)", "limits[3] (task chat)"]
+
+
+def test_requests_that_touch_the_same_bring_the_very_same_quotas() -> None:
+    """By which their meters are remembered; also where their content decides, and a key's own limits may change."""
+    index = LimitIndex([Limit("limits[0]", Match(model=("gpt-*",)), "user", requests_per_minute=1)])
+    body = b'{"model": "gpt-5", "user": "%s", "messages": [{"role": "user"}]}'
+    calls = [parse(Endpoint.CHAT, [], body % user, CODEC) for user in (b"ada", b"ada", b"bob")]
+    one, other = (Principal("ci", limits=(Limit("key:ci", requests_per_minute=most),)) for most in (1, 2))
+    task = Task("chat", 1.0, "")
+    found = [index.touched(each, task, one) for each in calls]
+    assert found[0] is found[1]
+    assert found[0] != found[2]
+    changed = index.touched(calls[0], task, other)
+    assert [each.limit for each in changed] == [found[0][0].limit, *other.limits]
+    assert index.touched(calls[1], task, other) is changed

@@ -18,6 +18,7 @@ from gateway.core.budgets import (
     Action,
     Budget,
     BudgetIndex,
+    Periods,
     Threshold,
     Touched,
     Window,
@@ -26,6 +27,7 @@ from gateway.core.budgets import (
 )
 from gateway.core.call import Call, Endpoint, Principal, parse
 from gateway.core.limits import Limit, LimitIndex
+from gateway.core.purse import Purse, Seen, calm
 from gateway.core.rules import Match, Model, Target, Timeouts
 from gateway.core.scopes import GuardIndex
 from gateway.core.tasks import Task
@@ -253,6 +255,28 @@ def test_why_it_was_left_out_names_the_budget_and_no_amount() -> None:
         "budget team (team search, month 2026-11-01T00:00:00+00:00): nothing more until it starts anew"
     )
     assert not any(number in skipped[0].why for number in ("1234", "5678"))
+
+
+@given(
+    st.integers(0, 300),
+    st.lists(
+        st.tuples(st.integers(1, 100), st.sampled_from(Action)), min_size=1, max_size=4, unique_by=lambda each: each[0]
+    ),
+    st.tuples(st.integers(0, 300), st.integers(0, 300), st.sampled_from([0, 0, 1]), st.sampled_from([0, 0, 1])),
+)
+def test_where_all_is_calm_no_threshold_asks_for_anything(
+    limit: int, steps: list[tuple[int, Action]], nano: tuple[int, int, int, int]
+) -> None:
+    """And only there: who serves does not ask the thresholds then."""
+    one = budget("b", limit, at=tuple(Threshold(*each) for each in sorted(steps)))
+    touched = Periods().touch(one, "", NOW)
+    purse = Purse(touched.account, one, touched.ends)
+    settled, held, purse.spent, purse.telling = nano
+    purse.seen = Seen(settled, held)
+    reached = any(purse.settled * 100 >= percent * limit for percent, _ in steps)
+    assert calm([purse]) == (not reached)
+    if calm([purse]):
+        assert verdict([touched], lambda _: purse.settled) == NO_VERDICT
 
 
 GUARDS = [

@@ -77,20 +77,22 @@ class Purse:
     """One account. Nano-USD; never negative, but that an overrun may leave `free` below nothing for a moment."""
 
     __slots__ = (
-        *(
-            "account",
-            "budget",
-            "ceiling",
-            "crossed",
-            "ends",
-            "first",
-            "forgotten",
-            "held",
-            "known",
-            "limit",
-            "reserved",
-        ),
-        *("seen", "spent", "telling", "used", "waiting"),
+        "account",
+        "budget",
+        "ceiling",
+        "crossed",
+        "ends",
+        "first",
+        "forgotten",
+        "held",
+        "known",
+        "limit",
+        "reserved",
+        "seen",
+        "spent",
+        "telling",
+        "used",
+        "waiting",
     )
 
     def __init__(self, account: Account, budget: Budget, ends: float) -> None:

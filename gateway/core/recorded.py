@@ -113,7 +113,7 @@ class RecordedCall(Call):
     on with. The size of the body is known: `size`.
     """
 
-    __slots__ = ("_user", "size")
+    __slots__ = ("_tokens", "_user", "size")
 
     def __init__(self, row: Row) -> None:  # a parsed body is what Call begins with, and there is none
         self.endpoint = _endpoint(row.endpoint)
@@ -130,7 +130,8 @@ class RecordedCall(Call):
         self._user = row.user or ""
         self._has = words(row.has)
         attachments = len(self._has & {"images", "audio"})
-        self._content = Content(tokens=row.estimated_input, attachments=attachments)
+        self._tokens = row.estimated_input
+        self._content = Content(attachments=attachments)
 
     @property
     def system_prompt(self) -> str:
@@ -142,7 +143,7 @@ class RecordedCall(Call):
 
     @property
     def estimated_input(self) -> int:
-        return self._read_content().tokens
+        return self._tokens
 
     @property
     def user(self) -> str:

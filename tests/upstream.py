@@ -194,9 +194,12 @@ class Upstream:
     async def _shut(self) -> None:
         if self._server:
             self._server.close()
+        for _ in range(10):  # a connection that was just accepted gets its task, and that its first step
+            await asyncio.sleep(0)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # closed connections are let go of in the next turn
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

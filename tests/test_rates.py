@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,9 +12,10 @@ from collections.abc import Iterator
 import pytest
 
 from gateway import rates
+from gateway.core import limits
 from gateway.core.limits import Limit, Quota, Quotas
 from gateway.errors import RequestError
-from gateway.rates import Rates, memory
+from gateway.rates import Passed, Rates, memory
 
 LIMIT = Limit("limits[0]", requests_per_minute=500, tokens_per_minute=100_000, max_in_flight=400)
 QUOTA = Quota(LIMIT, "all")
@@ -181,6 +184,45 @@ def test_a_meter_that_another_process_was_given_is_not_counted_in_any_more(
             for quotas in its:
                 one.leave(one.enter(quotas, 0), 5)
             assert [one.usage(quota) for (quota,) in its] == [(1, 5, 0), (1, 5, 0)]
+
+
+@pytest.mark.parametrize("meters", [3, 8, 40])
+@pytest.mark.parametrize("seed", range(3))
+def test_however_crowded_the_table_no_user_gets_more_and_nothing_is_left(
+    shared: int, monkeypatch: pytest.MonkeyPatch, meters: int, seed: int
+) -> None:
+    """Three processes, of which some die, and 30 users under two limits, each of 3 requests a minute."""
+    monkeypatch.setattr(rates, "METERS", meters)
+    chance, clock = random.Random(seed), Clock()  # noqa: S311 - not a secret
+
+    def process(number: int) -> Rates:
+        return Rates(shared, process=number, processes=4, clock=clock)
+
+    both = [Limit(f"limits[{at}]", per="user", requests_per_minute=3, max_in_flight=2) for at in range(2)]
+    callers = [[tuple(Quota(limit, f"user {user}") for limit in both) for user in range(30)] for _ in range(3)]
+    living, under_way = [process(number) for number in range(3)], list[tuple[int, Passed]]()
+    times: dict[int, list[float]] = {user: [] for user in range(30)}
+    for _ in range(400):
+        clock.now += chance.choice([0, 0.2, 1, 5, 30, 62]) if chance.random() < 0.2 else 0
+        what, number, user = chance.random(), chance.randrange(3), chance.randrange(30)
+        if under_way and what < 0.45:
+            whose, passed = under_way.pop(chance.randrange(len(under_way)))
+            living[whose].leave(passed, chance.randrange(9))
+        elif what < 0.97:
+            with contextlib.suppress(RequestError):
+                under_way.append((number, living[number].enter(callers[number][user], chance.randrange(4))))
+                times[user].append(clock.now)
+        else:
+            under_way = [each for each in under_way if each[0] != number]
+            living[number] = process(number)
+    assert sum(map(len, times.values())) > 20
+    for each in times.values():
+        assert all(sum(first <= time < first + 60 for time in each) <= 3 for first in each)
+    for whose, passed in under_way:
+        living[whose].leave(passed, 0)
+    clock.now += 62
+    assert all(living[0].usage(Quota(limit, "user 0")) == (0, 0, 0) for limit in both)
+    assert all(limits.idle(living[0]._meter(at), clock.now) for at in range(meters))
 
 
 def test_a_count_survives_a_reload_and_other_scopes_do_not_disturb_it() -> None:

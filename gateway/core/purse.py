@@ -103,7 +103,7 @@ class Purse:
         self.spent = 0
         self.telling = 0  # spent, and on its way to the store
         self.seen = Seen(0, 0)  # when the store was last asked
-        self.known = False  # whether it ever was
+        self.known = False  # whether that may be gone by: a call that finds it is not asks the store first
         self.ceiling = 0  # the largest asked for
         self.crossed: frozenset[int] = frozenset()  # percents
         self.used = 0.0  # seconds on the caller's clock: when a call last asked for it

@@ -191,6 +191,7 @@ def test_what_a_forgotten_account_is_charged_late_is_booked_all_the_same(
                 one.settle(other, 0)
                 await asyncio.sleep(0.01)
         again = await one.reserve(touches, 100, seconds=0.0)
+        assert not any(purse.forgotten for purse in one.purses(touches)), "nobody is given a forgotten one"
         for hold, cost in zip([*late, again], (30, 5, 7), strict=True):
             assert isinstance(hold, Hold)
             one.settle(hold, cost)

@@ -7,6 +7,9 @@ import anthropic
 import pytest
 from anthropic import Anthropic
 
+COLD = {
+    "temperature": 0
+}  # the SDK has no such parameter any more: what is asked of the answer must not be left to dice
 MESSAGES = [{"role": "user", "content": "Say hello."}]
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 TOOL = {
@@ -17,7 +20,9 @@ TOOL = {
 
 
 def test_message(client: Anthropic) -> None:
-    raw = client.messages.with_raw_response.create(model="auto", messages=MESSAGES, max_tokens=8, system="Be brief.")
+    raw = client.messages.with_raw_response.create(
+        model="auto", messages=MESSAGES, extra_body=COLD, max_tokens=8, system="Be brief."
+    )
     message = raw.parse()
     assert (message.type, message.role) == ("message", "assistant")
     assert message.content[0].type == "text"
@@ -41,6 +46,7 @@ def test_stop_sequence(client: Anthropic) -> None:
     message = client.messages.create(
         model="auto",
         messages=[{"role": "user", "content": "Count: 1 2 3 4 5 6 7 8 9. Now you."}],
+        extra_body=COLD,
         max_tokens=30,
         stop_sequences=["e", "a", "o", "1", "2"],
     )
@@ -50,7 +56,7 @@ def test_stop_sequence(client: Anthropic) -> None:
 
 def test_stream_that_accumulates(client: Anthropic) -> None:
     kinds: list[str] = []
-    with client.messages.stream(model="auto", messages=MESSAGES, max_tokens=8) as stream:
+    with client.messages.stream(model="auto", messages=MESSAGES, extra_body=COLD, max_tokens=8) as stream:
         said = ""
         for event in stream:
             kinds.append(event.type)
@@ -76,7 +82,7 @@ def test_stream_and_whole_read_the_same(client: Anthropic) -> None:
 
 
 def test_text_stream(client: Anthropic) -> None:
-    with client.messages.stream(model="auto", messages=MESSAGES, max_tokens=8) as stream:
+    with client.messages.stream(model="auto", messages=MESSAGES, extra_body=COLD, max_tokens=8) as stream:
         assert "".join(stream.text_stream)
 
 
@@ -92,6 +98,7 @@ def test_structured_output(client: Anthropic) -> None:
         model="auto",
         messages=[{"role": "user", "content": "Ann is 31 years old. Give her name and age."}],
         output_config={"format": {"type": "json_schema", "schema": schema}},
+        extra_body=COLD,
         max_tokens=60,
     )
     person = json.loads(message.content[0].text)
@@ -100,9 +107,9 @@ def test_structured_output(client: Anthropic) -> None:
 
 
 def test_conversation(client: Anthropic) -> None:
-    first = client.messages.create(model="auto", messages=MESSAGES, max_tokens=8)
+    first = client.messages.create(model="auto", messages=MESSAGES, extra_body=COLD, max_tokens=8)
     history = [*MESSAGES, {"role": "assistant", "content": first.content}, {"role": "user", "content": "And goodbye."}]
-    assert client.messages.create(model="auto", messages=history, max_tokens=8).content
+    assert client.messages.create(model="auto", messages=history, extra_body=COLD, max_tokens=8).content
 
 
 def test_begun_answer_is_gone_on_with(client: Anthropic) -> None:

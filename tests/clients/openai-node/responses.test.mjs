@@ -17,7 +17,7 @@ test("create", async () => {
 });
 
 test("stream", async () => {
-  const stream = await client.responses.create({ model: "auto", input: "Say hello.", max_output_tokens: 6, stream: true });
+  const stream = await client.responses.create({ model: "auto", input: "Say hello.", temperature: 0, max_output_tokens: 6, stream: true });
   let text = "";
   let last = null;
   let number = 0;
@@ -57,7 +57,7 @@ test("structured output", async () => {
     type: "object", properties: { age: { type: "integer", maximum: 99 } }, required: ["age"], additionalProperties: false,
   };
   const answer = await client.responses.create({
-    model: "auto", input: "Ann is 31 years old. Give her age.", max_output_tokens: 40,
+    model: "auto", input: "Ann is 31 years old. Give her age.", temperature: 0, max_output_tokens: 40,
     text: { format: { type: "json_schema", name: "age", strict: true, schema } },
   });
   assert.ok(Number.isInteger(JSON.parse(answer.output_text).age));

@@ -14,7 +14,7 @@ MESSAGES = [{"role": "user", "content": "Say hello in five words."}]
 
 
 def test_chat(client: OpenAI) -> None:
-    answer = client.chat.completions.create(model="auto", messages=MESSAGES, max_tokens=12)
+    answer = client.chat.completions.create(model="auto", messages=MESSAGES, temperature=0, max_tokens=12)
     assert answer.choices[0].message.content
     assert answer.choices[0].finish_reason in ("stop", "length")
     assert answer.usage is not None
@@ -33,7 +33,9 @@ def test_response_headers(client: OpenAI) -> None:
 
 
 def test_stream_without_usage(client: OpenAI) -> None:
-    chunks = list(client.chat.completions.create(model="auto", messages=MESSAGES, max_tokens=8, stream=True))
+    chunks = list(
+        client.chat.completions.create(model="auto", messages=MESSAGES, temperature=0, max_tokens=8, stream=True)
+    )
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     assert chunks[-1].choices[0].finish_reason in ("stop", "length")
     assert all(chunk.choices for chunk in chunks)
@@ -42,7 +44,12 @@ def test_stream_without_usage(client: OpenAI) -> None:
 
 def test_stream_with_usage(client: OpenAI) -> None:
     stream = client.chat.completions.create(
-        model="auto", messages=MESSAGES, max_tokens=8, stream=True, stream_options={"include_usage": True}
+        model="auto",
+        messages=MESSAGES,
+        temperature=0,
+        max_tokens=8,
+        stream=True,
+        stream_options={"include_usage": True},
     )
     chunks = list(stream)
     assert len([chunk for chunk in chunks if chunk.usage]) == 1
@@ -62,6 +69,7 @@ def test_json_schema(client: OpenAI) -> None:
         model="auto",
         messages=[{"role": "user", "content": "Ann is 31 years old. Give her name and age."}],
         response_format={"type": "json_schema", "json_schema": {"name": "person", "schema": schema, "strict": True}},
+        temperature=0,
         max_tokens=60,
     )
     person = json.loads(answer.choices[0].message.content)
@@ -71,7 +79,7 @@ def test_json_schema(client: OpenAI) -> None:
 
 def test_logprobs(client: OpenAI) -> None:
     answer = client.chat.completions.create(
-        model="auto", messages=MESSAGES, max_tokens=3, logprobs=True, top_logprobs=2
+        model="auto", messages=MESSAGES, temperature=0, max_tokens=3, logprobs=True, top_logprobs=2
     )
     entries = answer.choices[0].logprobs.content
     assert len(entries) == 3
@@ -84,9 +92,11 @@ def test_two_choices(client: OpenAI) -> None:
 
 
 def test_completions(client: OpenAI) -> None:
-    answer = client.completions.create(model="auto", prompt="Once upon a time", max_tokens=6)
+    answer = client.completions.create(model="auto", prompt="Once upon a time", temperature=0, max_tokens=6)
     assert answer.choices[0].text
-    streamed = client.completions.create(model="auto", prompt="Once upon a time", max_tokens=6, stream=True)
+    streamed = client.completions.create(
+        model="auto", prompt="Once upon a time", temperature=0, max_tokens=6, stream=True
+    )
     assert "".join(chunk.choices[0].text for chunk in streamed)
 
 

@@ -42,7 +42,9 @@ def test_every_answer_is_the_sdks(answer: dict[str, Any]) -> None:
 
 
 def test_create(client: OpenAI) -> None:
-    answer = client.responses.create(model="auto", input="Say hello in five words.", max_output_tokens=12)
+    answer = client.responses.create(
+        model="auto", input="Say hello in five words.", temperature=0, max_output_tokens=12
+    )
     assert answer.output_text
     assert answer.status in ("completed", "incomplete")
     assert answer.usage is not None
@@ -62,15 +64,21 @@ def test_what_the_cap_cut_is_incomplete(client: OpenAI) -> None:
 
 def test_a_conversation_goes_on_with_the_items_that_came(client: OpenAI) -> None:
     history: list[Any] = [{"role": "user", "content": "My name is Ann."}]
-    first = client.responses.create(model="auto", instructions="Be brief.", input=history, max_output_tokens=8)
+    first = client.responses.create(
+        model="auto", instructions="Be brief.", input=history, temperature=0, max_output_tokens=8
+    )
     history += [*first.output, {"role": "user", "content": [{"type": "input_text", "text": "What is my name?"}]}]
-    second = client.responses.create(model="auto", instructions="Be brief.", input=history, max_output_tokens=8)
+    second = client.responses.create(
+        model="auto", instructions="Be brief.", input=history, temperature=0, max_output_tokens=8
+    )
     assert second.output_text
     assert second.usage.input_tokens > first.usage.input_tokens
 
 
 def test_stream(client: OpenAI) -> None:
-    with client.responses.create(model="auto", input="Say hello.", max_output_tokens=8, stream=True) as stream:
+    with client.responses.create(
+        model="auto", input="Say hello.", temperature=0, max_output_tokens=8, stream=True
+    ) as stream:
         events = list(stream)
     for event in events:
         EVENT.validate_python(event.to_dict())
@@ -97,7 +105,11 @@ def test_the_sdks_own_accumulation(client: OpenAI) -> None:
 
 def test_structured_output(client: OpenAI) -> None:
     answer = client.responses.parse(
-        model="auto", input="Ann is 31 years old. Give her name and age.", text_format=Person, max_output_tokens=80
+        model="auto",
+        input="Ann is 31 years old. Give her name and age.",
+        text_format=Person,
+        temperature=0,
+        max_output_tokens=80,
     )
     assert isinstance(answer.output_parsed, Person)
 
@@ -133,7 +145,9 @@ def test_a_custom_tool(client: OpenAI) -> None:
 
 def test_logprobs(client: OpenAI) -> None:
     include: Any = ["message.output_text.logprobs"]
-    answer = client.responses.create(model="auto", input="Hi", include=include, top_logprobs=2, max_output_tokens=3)
+    answer = client.responses.create(
+        model="auto", input="Hi", include=include, top_logprobs=2, temperature=0, max_output_tokens=3
+    )
     logprobs = answer.output[0].content[0].logprobs
     assert len(logprobs) == 3
     assert all(each.logprob <= 0 and len(each.top_logprobs) == 2 for each in logprobs)

@@ -83,8 +83,10 @@ def test_its_arguments_are_the_gateways_own(gateway: Container) -> None:
     health = gateway.inside(lambda: gateway.ops.get("/healthz"))
     assert health.status_code == 200
     assert gateway.inside(lambda: gateway.api.get("/v1/models")).status_code == 401
-    metrics = gateway.inside(lambda: gateway.ops.get("/metrics")).text
-    assert 'process="worker 1"' in metrics
+    until(
+        "the second worker",
+        lambda: 'process="worker 1"' in gateway.inside(lambda: gateway.ops.get("/metrics")).text,
+    )
 
 
 def test_secrets_come_from_their_mounts(gateway: Container) -> None:

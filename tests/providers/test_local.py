@@ -53,7 +53,7 @@ async def serving() -> AsyncIterator[tuple[LocalServer, LocalProvider]]:
 
 
 async def ask(provider: LocalProvider, what: Attempt) -> bytes:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         upstream = await provider.open(what)
         try:
             body = await upstream.read(1_000_000)

@@ -22,7 +22,7 @@ USD = 10**9
 ROUTES = """
 version: 1
 providers: {up: {base_url: "@BASE@"}}
-defaults: {retries: 0, timeout: {attempt: 1500ms, first_token: 5s, idle: 5s, total: 20s}}
+defaults: {retries: 0, timeout: {attempt: 1500ms, first_token: 5s, idle: 60s, total: 120s}}
 models:
   a: {provider: up, model: a-up, price: {input: 100, output: 100000}, supports: [prefill]}
   b: {provider: up, model: b-up, price: {input: 200, output: 200000}, supports: [prefill]}

@@ -60,6 +60,17 @@ def until(what: str, look: Callable[[], T | None], timeout: float = 60.0) -> T:
     return found
 
 
+def fastest(most: float, act: Callable[[], float], tries: int = 4) -> float:
+    """Seconds that `act` says it took, the least of up to so many tries; none follows one below `most`.
+
+    For what is promised to be that fast: other work on a machine makes it slower, nothing makes it faster than it is.
+    """
+    took = act()
+    while took >= most and tries > 1:
+        took, tries = min(took, act()), tries - 1
+    return took
+
+
 class Sample(NamedTuple):
     name: str
     labels: Mapping[str, str]

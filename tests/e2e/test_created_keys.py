@@ -6,6 +6,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.keyring import LOOK
 from tests import replies
 from tests.replies import Tokens
-from tests.servers import Gateway, until
+from tests.servers import Gateway, fastest, until
 from tests.upstream import Upstream
 
 ROUTES = """
@@ -97,6 +99,28 @@ def everywhere(gateway: Gateway, holds: Any) -> None:
         return bool(holds())
 
     until("it to be in force", lambda: all(anew() for _ in range(12)))
+
+
+def test_a_revoked_key_is_refused_within_a_second_by_every_worker(tmp_path: Path, upstream: Upstream) -> None:
+    with Gateway(tmp_path, ROUTES.replace("@BASE@", upstream.base_url), args=["--workers", "2"]) as gateway:
+
+        def revoke() -> float:
+            key = done(tmp_path, "keys", "create", "short-lived")["value"]
+            everywhere(gateway, lambda: ask(gateway, key).status_code == 200)
+            done(tmp_path, "keys", "revoke", "short-lived")
+            last = revoked = time.monotonic()
+            refused = 0
+            while refused < 12:
+                sent = time.monotonic()
+                assert sent < revoked + 60
+                gateway.client.close()  # each on a connection of its own, which lands on any worker
+                gateway.client = httpx.Client(base_url=gateway.url, trust_env=False, timeout=30)
+                served = ask(gateway, key).status_code == 200
+                last, refused = (sent, 0) if served else (last, refused + 1)
+            return last - revoked
+
+        assert fastest(1.0, revoke) < 1.0
+    assert 2 * LOOK < 1.0, "the fastest may have been lucky: a look comes twice a second at least"
 
 
 def test_what_a_key_may_do(tmp_path: Path, upstream: Upstream) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from gateway.core import limits
-from gateway.core.limits import Limit, Meter, Quota, Quotas, Row, Rows, Standing
+from gateway.core.limits import Limit, Meter, Quota, Quotas, Row, Rows, Standings
 from gateway.errors import RequestError
 
 METERS = 16_384  # about 16 MB, of which only what is in use takes memory
@@ -29,10 +29,8 @@ _TRIES = 32  # places in which a quota's meter may stand
 _NUMBER = 8  # bytes
 _KNOWN = METERS  # quotas whose key is remembered, and sets of quotas whose meters are
 _NOBODY = bytes(_KEY)
-_HEADERS = {
-    kind: tuple(f"x-ratelimit-{what}-{kind}".encode() for what in ("limit", "remaining", "reset"))
-    for kind in ("requests", "tokens")
-}
+_REMAINING = (b"x-ratelimit-remaining-requests", b"x-ratelimit-remaining-tokens")
+_RESETS = [[(b"x-ratelimit-reset-" + kind, told) for told in limits.CLOCK] for kind in (b"requests", b"tokens")]
 
 
 def memory(processes: int) -> int:
@@ -201,21 +199,25 @@ class _Lock:
         fcntl.lockf(self._shared, fcntl.LOCK_UN)
 
 
-def _headers(standings: Sequence[Standing]) -> list[tuple[bytes, bytes]]:
+def _headers(standings: Standings) -> list[tuple[bytes, bytes]]:
     """`x-ratelimit-*` (contract section 1)."""
+    requests, tokens = standings
     headers: list[tuple[bytes, bytes]] = []
-    for kind, limit, remaining, reset in standings:
-        _, of_remaining, of_reset = _HEADERS[kind]
-        headers += _limit(kind, limit), (of_remaining, b"%d" % remaining), (of_reset, limits.CLOCK[reset])
+    if requests is not None:
+        limit, left, reset = requests
+        headers += _limit(b"requests", limit), (_REMAINING[0], b"%d" % left), _RESETS[0][reset]
+    if tokens is not None:
+        limit, left, reset = tokens
+        headers += _limit(b"tokens", limit), (_REMAINING[1], b"%d" % left), _RESETS[1][reset]
     return headers
 
 
 @functools.lru_cache(1024)
-def _limit(kind: str, limit: int) -> tuple[bytes, bytes]:
-    return _HEADERS[kind][0], b"%d" % limit
+def _limit(kind: bytes, limit: int) -> tuple[bytes, bytes]:
+    return b"x-ratelimit-limit-" + kind, b"%d" % limit
 
 
-def _too_much(refused: Sequence[limits.Refusal], standings: Sequence[Standing]) -> RequestError:
+def _too_much(refused: Sequence[limits.Refusal], standings: Standings) -> RequestError:
     told = {name.decode(): value.decode() for name, value in _headers(standings)}
     never = [each for each in refused if not each.seconds]
     worst = never[0] if never else max(refused, key=lambda each: each.seconds)

@@ -83,7 +83,7 @@ class Call:
     """One request. Attributes are cheap; the properties decode on first use and remember."""
 
     __slots__ = (
-        *("_content", "_fields", "_has", "_json", "_made", "_messages"),
+        *("_content", "_estimated", "_fields", "_has", "_json", "_made", "_messages"),
         *("body", "choices", "endpoint", "form", "headers", "hints", "longest", "max_output", "model", "n"),
         *("parts", "stream", "wants_usage"),
     )
@@ -109,6 +109,7 @@ class Call:
         self._fields = fields
         self._json = json
         self._content: Content | None = None
+        self._estimated: int | None = None
         self._has: frozenset[str] | None = None
         self._messages: list[dict[str, Any]] | None = None
         self._made: dict[object, Any] | None = None
@@ -189,13 +190,12 @@ class Call:
 
     @property
     def estimated_input(self) -> int:
-        """Input tokens, roughly: bytes of text / 4, plus a fixed amount for each image. Not for money.
-
-        The text of tool calls and the tools' declarations count too.
-        """
-        content = self._content or self._read_content()
-        declared = self._fields.size("tools") + self._fields.size("functions")
-        return estimate_tokens(content.text_bytes + declared) + content.tokens
+        """Tokens, roughly: bytes of text, tool calls and declared tools / 4, and so many an image. Not for money."""
+        if self._estimated is None:
+            content = self._content or self._read_content()
+            declared = self._fields.size("tools") + self._fields.size("functions")
+            self._estimated = estimate_tokens(content.text_bytes + declared) + content.tokens
+        return self._estimated
 
     @property
     def attachments(self) -> int:

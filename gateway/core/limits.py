@@ -71,13 +71,10 @@ class Refusal(NamedTuple):
     seconds: int  # until the same request would be let in, if nobody else came; 0: it never would
 
 
-class Standing(NamedTuple):
-    """How one kind of limit stands, for `x-ratelimit-*`."""
-
-    kind: str  # requests | tokens
-    limit: int
-    remaining: int
-    reset: int  # seconds until nothing of it is used any more
+Standing: TypeAlias = "tuple[int, int, int]"
+"""How one kind of limit stands: the limit, what is left of it, and seconds until nothing of it is used any more."""
+Standings: TypeAlias = "tuple[Standing | None, Standing | None]"
+"""Of requests and of tokens, for `x-ratelimit-*`; None where they are not limited."""
 
 
 def size_of(processes: int) -> int:
@@ -130,7 +127,7 @@ def row_of(quota: Quota, meter: Meter) -> Row:
     return meter, requests, tokens, in_flight
 
 
-def admit(rows: Rows, process: int, tokens: int, now: float) -> list[Standing] | None:
+def admit(rows: Rows, process: int, tokens: int, now: float) -> Standings | None:
     """Counts one more request of `tokens` of input in all meters, and says how they stand then.
 
     None where one has no room for it: then it is counted in none.
@@ -155,13 +152,11 @@ def admit(rows: Rows, process: int, tokens: int, now: float) -> list[Standing] |
             limit, left = requests, rest
         if (rest := most - read) < text_left:
             text_limit, text_left, text = most, rest, meter
-    found = []
-    if left < _MOST:  # what is counted now stays for 60 seconds more
-        found.append(Standing("requests", limit, left, _BUCKETS))
+    of_tokens: Standing | None = None
     if text_left < _MOST:
-        stands = Standing("tokens", text_limit, text_left, _BUCKETS)
-        found.append(stands if tokens else _standing("tokens", (text_limit, text_left, text), _TOKENS_BY_SECOND, now))
-    return found
+        stands = text_limit, text_left, _BUCKETS  # what is counted now stays for 60 seconds more
+        of_tokens = stands if tokens else _standing((text_limit, text_left, text), _TOKENS_BY_SECOND, now)
+    return (limit, left, _BUCKETS) if left < _MOST else None, of_tokens
 
 
 def _take_back(rows: Rows, until: Row | None, tokens: int, at: tuple[int, int, int]) -> None:
@@ -248,8 +243,8 @@ def idle(meter: Meter, now: float) -> bool:
     return not any(used)
 
 
-def standings(rows: Rows, now: float) -> list[Standing]:
-    """For `requests` and `tokens`, where they are limited; of several quotas, the one with the least left."""
+def standings(rows: Rows, now: float) -> Standings:
+    """Of several quotas, the one with the least left."""
     requests: list[_Tightest] = []
     tokens: list[_Tightest] = []
     for meter, most_requests, most_tokens, _ in rows:
@@ -258,12 +253,10 @@ def standings(rows: Rows, now: float) -> list[Standing]:
             requests.append((most_requests, most_requests - used.requests, meter))
         if most_tokens != _UNLIMITED:
             tokens.append((most_tokens, most_tokens - used.tokens, meter))
-    found = []
-    if requests:
-        found.append(_standing("requests", min(requests, key=_left), _BY_SECOND, now))
-    if tokens:
-        found.append(_standing("tokens", min(tokens, key=_left), _TOKENS_BY_SECOND, now))
-    return found
+    return (
+        _standing(min(requests, key=_left), _BY_SECOND, now) if requests else None,
+        _standing(min(tokens, key=_left), _TOKENS_BY_SECOND, now) if tokens else None,
+    )
 
 
 def _left(of: _Tightest) -> int:
@@ -297,11 +290,9 @@ def _until(meter: Meter, start: int, excess: int, now: float) -> int:
     return SECONDS
 
 
-def _standing(kind: str, tightest: _Tightest, start: int, now: float) -> Standing:
+def _standing(tightest: _Tightest, start: int, now: float) -> Standing:
     most, left, meter = tightest
-    if left >= most:
-        return Standing(kind, most, left, 0)
-    return Standing(kind, most, max(0, left), _reset(meter, start, now))
+    return (most, left, 0) if left >= most else (most, max(0, left), _reset(meter, start, now))
 
 
 def _reset(meter: Meter, start: int, now: float) -> int:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.core import limits
 from gateway.core.call import Endpoint, Principal, parse
-from gateway.core.limits import CLOCK, Limit, LimitIndex, Meter, Quota, Refusal, Standing, row_of, size_of
+from gateway.core.limits import CLOCK, Limit, LimitIndex, Meter, Quota, Refusal, row_of, size_of
 from gateway.core.rules import Match
 from gateway.core.tasks import Task
 from gateway.wire import CODEC
@@ -150,25 +150,24 @@ def test_in_flight() -> None:
 def test_how_it_stands() -> None:
     on, about = meter(), quota(requests_per_minute=3, tokens_per_minute=1000)
     rows = [row_of(about, on)]
-    unused = [Standing("requests", 3, 3, 0), Standing("tokens", 1000, 1000, 0)]
-    assert limits.standings(rows, NOW) == unused
+    assert limits.standings(rows, NOW) == ((3, 3, 0), (1000, 1000, 0))
     assert let_in(on, about, 400, NOW)
     assert let_in(on, about, 100, NOW + 20)
     stands = limits.standings(rows, NOW + 30)
-    assert stands == [Standing("requests", 3, 1, 51), Standing("tokens", 1000, 500, 51)]
+    assert stands == ((3, 1, 51), (1000, 500, 51))
     tighter, one = meter(), quota(requests_per_minute=1)
     assert let_in(tighter, one, 0, NOW + 30)
     both = limits.standings([*rows, row_of(one, tighter)], NOW + 30)
-    assert both == [Standing("requests", 1, 0, 61), stands[1]]
+    assert both == ((1, 0, 61), stands[1])
 
 
 def test_of_several_quotas_the_least_is_told_to_who_is_let_in() -> None:
     wide, tight = quota(requests_per_minute=9, tokens_per_minute=50), quota(requests_per_minute=3)
     rows = [row_of(wide, meter()), row_of(tight, meter()), row_of(quota(tokens_per_minute=99), meter())]
-    assert limits.admit(rows, 0, 20, NOW) == [Standing("requests", 3, 2, 61), Standing("tokens", 50, 30, 61)]
+    assert limits.admit(rows, 0, 20, NOW) == ((3, 2, 61), (50, 30, 61))
     told = limits.admit(rows, 0, 0, NOW + 10)
-    assert told == [Standing("requests", 3, 1, 61), Standing("tokens", 50, 30, 51)]
-    assert limits.admit(rows, 0, 0, NOW + 70) == [Standing("requests", 3, 1, 61), Standing("tokens", 50, 50, 0)]
+    assert told == ((3, 1, 61), (50, 30, 51))
+    assert limits.admit(rows, 0, 0, NOW + 70) == ((3, 1, 61), (50, 50, 0))
 
 
 @given(st.permutations([(1, None), (None, 30), (4, 90), (None, None)]), STEPS)
@@ -238,12 +237,15 @@ def test_a_reset_is_true_to_the_second(steps: Sequence[tuple[float, int]], later
         assert let_in(on, about, tokens, now)
     now += later
     for at, standing in enumerate(limits.standings([row_of(about, list(on))], now)):
-        assert (standing.reset == 0) == (standing.remaining == standing.limit)
-        if standing.reset:
-            after = limits.standings([row_of(about, list(on))], now + standing.reset)[at]
-            before = limits.standings([row_of(about, list(on))], now + standing.reset - 1)[at]
-            assert (after.reset, after.remaining) == (0, after.limit)
-            assert before.remaining < before.limit
+        assert standing is not None
+        limit, left, reset = standing
+        assert (reset == 0) == (left == limit)
+        if reset:
+            after = limits.standings([row_of(about, list(on))], now + reset)[at]
+            before = limits.standings([row_of(about, list(on))], now + reset - 1)[at]
+            assert after == (limit, limit, 0)
+            assert before is not None
+            assert before[1] < limit
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(0, b"0s"), (1, b"1s"), (59, b"59s"), (60, b"1m0s"), (61, b"1m1s")])

@@ -87,6 +87,17 @@ class Dispatcher:
             return failures
         return _listed(await self._attempt(plan, step, flight, _Given(client)))
 
+    def in_vain(self, plan: Plan, target: int, seconds: float) -> Past | None:
+        """What a retry of a target in so many seconds comes to, where it is known already that it is not to be made.
+
+        So for the call whose failure has opened a breaker: it need not wait to be told so.
+        """
+        given = plan.targets[target]
+        standing = self._health.view().get((given.model.name, given.replica.name))
+        if standing is None or not standing.blocked or standing.retry_after <= seconds:
+            return None
+        return _not_tried(Try(target, "retry"), Kind.CONNECT, standing.blocked, committed=False)
+
     async def _attempt(self, plan: Plan, step: Try | Continue, flight: Flight, given: _Given) -> Past | None:
         """One try of one target. None: the client has been answered. Otherwise how it failed, or was not tried."""
         began = time.monotonic()

@@ -30,6 +30,8 @@ models:
 routes:
   - {name: fragile, match: {model: fragile}, use: [lost], fallback: [spare], retries: 0}
   - {name: hurried, match: {model: hurried}, use: [limited], fallback: [spare]}
+  - {name: quick, match: {model: quick}, use: [slow], fallback: [spare], retries: 0}
+  - {name: patient, match: {model: patient}, use: [slow], fallback: [spare], retries: 1}
 """
 CLOSED, OPEN = 0, 2
 
@@ -166,3 +168,21 @@ def test_a_client_that_asks_for_nothing_shuts_out_nobody(
     assert len(upstream.seen("spare-up")) == 16
     assert chat(gateway, "spare").status_code == 200
     assert state(gateway, "spare") == CLOSED
+
+
+def test_who_opens_a_breaker_does_not_wait_for_a_retry_that_is_not_to_be_made(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    """The upstream asks for two seconds' patience, with which any other failure is met."""
+    upstream.forget()
+    upstream.always("slow-up", replies.status(503, headers={"retry-after": "2"}))
+    with Gateway(tmp_path, ROUTES.replace("@BASE@", upstream.base_url).replace("@LOST@", "9")) as gateway:
+        assert chat(gateway, "patient").headers["x-gateway-model"] == "spare"  # two failures, and a wait between them
+        for _ in range(2):
+            assert chat(gateway, "quick").headers["x-gateway-model"] == "spare"
+        opened = chat(gateway, "patient")  # with the fifth
+        assert opened.headers["x-gateway-model"] == "spare"
+        assert state(gateway, "slow") == OPEN
+        waited, *_, last = (row["duration"] for row in gateway.wait_rows(4))
+        assert waited > 2.0 > last
+        assert sum(asked.json["model"] == "slow-up" for asked in upstream.requests) == 5

@@ -94,7 +94,8 @@ class Dispatcher:
         """
         given = plan.targets[target]
         standing = self._health.view().get((given.model.name, given.replica.name))
-        if standing is None or not standing.blocked or standing.retry_after <= seconds:
+        # A second more, by which a rest may be rounded up: one that ends with the wait is what is waited for.
+        if standing is None or not standing.blocked or standing.retry_after <= seconds + 1.0:
             return None
         return _not_tried(Try(target, "retry"), Kind.CONNECT, standing.blocked, committed=False)
 

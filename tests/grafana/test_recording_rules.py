@@ -82,8 +82,9 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway,
             prometheus.wait_all(*(f"timestamp({name}) > {now}" for name in NAMES))
 
             def recorded() -> float:
+                """A scrape's moment may be before that of the rules that saw the last request: then a later one is."""
                 at = prometheus.steady(now)
-                return at if all(prometheus.query(name, at) for name in NAMES) else 0.0
+                return at if all(prometheus.query(f"timestamp({name}) > {now}", at) for name in NAMES) else 0.0
 
             yield gateway, prometheus, until("all to be recorded", recorded)
 

@@ -248,7 +248,7 @@ class Spending:
                 purse.untell(update, before[purse])
             self._dirty = True
             self._looks += looks
-            self._failed(error, waiters)
+            self._failed(error)
             return False
         self._failing = self._anew = False
         self._told_at = loop.time()
@@ -346,7 +346,7 @@ class Spending:
         if purse is not None and percent in actions:  # a reload may have taken the threshold away meanwhile
             self._on_crossing(Crossing(purse.budget, account, percent, actions[percent], purse.settled))
 
-    def _failed(self, error: Exception, waiters: Iterable[_Waiter]) -> None:
+    def _failed(self, error: Exception) -> None:
         if isinstance(error, LostOwnerError):  # it took us for dead: at once again, with all that there is
             self._anew = True
             self._wake.set()
@@ -354,12 +354,13 @@ class Spending:
         if not self._failing:
             log.error("%s; what was spent is told again and again", error, exc_info=_if_defect(error))
         self._failing = True
-        refused = [waiter.answer for waiter in waiters] + [done for _, done in self._looks]
+        # Also those that came while the store was being asked: who is taken out of the queue has to be told.
+        refused = [waiter.answer for waiter in self._queue] + [done for _, done in self._looks]
+        self._queue.clear()
         self._looks = []
         for future in refused:
             if not future.done():
                 future.set_exception(StoreUnavailable("the budgets cannot be read or written at the moment"))
-        self._queue.clear()
 
     # In the thread.
 

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.core.budgets import Action, Budget, Periods, Threshold, Touch, Window
 from gateway.core.purse import Hold, Short, calm
+from gateway.errors import StoreUnavailable
 from gateway.spending import Spending
 from gateway.stores.counters import TTL, SqliteCounters, rows
 from gateway.stores.schema import connect
@@ -220,3 +221,33 @@ def test_a_call_that_is_still_under_the_old_file_does_not_bring_its_limit_back(t
         return found
 
     assert asyncio.run(play()) == (50, False, Short(touch(50), spent=True))
+
+
+def test_who_comes_while_the_store_is_being_asked_is_told_that_it_failed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands in the queue, but is not among those that the store was asked for."""
+    monkeypatch.setattr("gateway.stores.counters.BUSY", 0.1)
+
+    class Slow(SqliteCounters):
+        def sync(self, *given: Any, **more: Any) -> Any:
+            asked.set()
+            assert came.wait(60)
+            return super().sync(*given, **more)
+
+    asked, came = threading.Event(), threading.Event()
+
+    async def play() -> list[object]:
+        one = Spending(lambda: Slow(dsn(tmp_path)))
+        calls = [asyncio.create_task(one.reserve([touch(1_000)], 10, seconds=0.0))]
+        assert await asyncio.to_thread(asked.wait, 60)
+        calls.append(asyncio.create_task(one.reserve([touch(1_000)], 10, seconds=0.0)))
+        looks = [one.asked(one.purses([touch(1_000)]))]
+        await asyncio.sleep(0)  # now it waits
+        with closing(connect(tmp_path / "gateway.db", busy_seconds=1)) as writer:
+            writer.execute("BEGIN IMMEDIATE")  # nobody else writes
+            came.set()
+            async with asyncio.timeout(60):
+                return await asyncio.gather(*calls, *filter(None, looks), return_exceptions=True)
+
+    assert list(map(type, asyncio.run(play()))) == [StoreUnavailable] * 3

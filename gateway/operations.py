@@ -42,6 +42,7 @@ from gateway.wire import CODEC
 BUSY = 5.0  # seconds that a change waits for the gateway's own writes
 MOST_USD = 1_000_000  # of one adjustment: the largest limit of a budget
 PREFIX = "omg_"  # so that secret scanners can know a key
+MOST_REASON = 1_000  # characters
 
 # What `explain` takes a request for, by the member that holds its content.
 EXPLAINED = {"messages": Endpoint.CHAT, "prompt": Endpoint.COMPLETIONS, "input": Endpoint.EMBEDDINGS}
@@ -213,11 +214,23 @@ def starting_anew(config: Config) -> list[str]:
 
 def amount(written: object) -> int:
     """Nano-USD of what somebody wrote, by which an account is to be changed. Raises Impossible."""
-    with contextlib.suppress(InvalidOperation, TypeError, ValueError):
-        by = Decimal(written)  # type: ignore[arg-type]  # of anything else it raises TypeError
-        if not isinstance(written, bool) and abs(by) <= MOST_USD:
-            return int(by * NANO_PER_USD)
+    if isinstance(written, str | int | Decimal) and not isinstance(written, bool):
+        with contextlib.suppress(InvalidOperation, ValueError):
+            by = Decimal(written)
+            if abs(by) <= MOST_USD:
+                return int(by * NANO_PER_USD)
     raise Impossible(f"by_usd must be an amount in USD, at most {MOST_USD} either way", status=400)
+
+
+def reason_of(written: str) -> str:
+    """Why somebody changes something, as the audit trail can keep it. Raises Impossible."""
+    try:
+        written.encode()
+    except UnicodeEncodeError:
+        raise Impossible("the reason is no text: it holds half a character", status=400) from None
+    if len(written) > MOST_REASON or "\0" in written:
+        raise Impossible(f"the reason must be a text of at most {MOST_REASON} characters", status=400)
+    return written
 
 
 def change_budget(config: Config, scope: str, by: int | None, change: Change) -> dict[str, object]:
@@ -225,6 +238,8 @@ def change_budget(config: Config, scope: str, by: int | None, change: Change) ->
 
     `scope`: what the `per` of the budget is worth; empty where it has none. Raises Impossible, StoreUnavailable.
     """
+    if not change.reason.strip():
+        raise Impossible("say the reason: it is kept in the audit trail", status=400)
     with store(config) as connection:
         budgets = _budgets(config, keys.stored(connection))
         budget = budgets.get(change.subject)

@@ -6,6 +6,7 @@ import argparse
 import getpass
 import time
 
+from gateway import operations
 from gateway.stores.audit import Change
 
 
@@ -16,6 +17,8 @@ def common(action: argparse.ArgumentParser) -> None:
 
 
 def change(what: str, subject: str, reason: str) -> Change:
+    """Raises Impossible for a reason that cannot be kept."""
+    reason = operations.reason_of(reason)
     try:
         who = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

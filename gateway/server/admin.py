@@ -144,8 +144,7 @@ class _Admin:
 
     async def create_key(self, request: Request) -> Response:
         asked = await _body(request)
-        reason = _text(asked, "reason")
-        change = _change(request, "keys.create", _text(asked, "name"), reason)
+        change = _change(request, "keys.create", _text(asked, "name"), asked)
         written = {name: value for name, value in asked.items() if name != "reason"}
         value = await _thread(lambda: operations.create_key(self._config, written, change))
         return _shown({"name": change.subject, "value": value}, status=201)
@@ -155,12 +154,12 @@ class _Admin:
         overlap = asked.get("overlap_seconds", 0)
         if isinstance(overlap, bool) or not isinstance(overlap, int | Decimal) or not 0 <= overlap <= LONGEST_OVERLAP:
             raise Impossible(f"overlap_seconds must be a number of seconds from 0 to {LONGEST_OVERLAP}", status=400)
-        change = _change(request, "keys.rotate", request.path_params["name"], _text(asked, "reason"))
+        change = _change(request, "keys.rotate", request.path_params["name"], asked)
         value = await _thread(lambda: operations.rotate_key(self._config, float(overlap), change))
         return _shown({"name": change.subject, "value": value})
 
     async def revoke_key(self, request: Request) -> Response:
-        change = _change(request, "keys.revoke", request.path_params["name"], _text(await _body(request), "reason"))
+        change = _change(request, "keys.revoke", request.path_params["name"], await _body(request))
         revoked = await _thread(lambda: operations.revoke_key(self._config, change))
         return _shown({"name": change.subject, "revoked": revoked})
 
@@ -172,11 +171,8 @@ class _Admin:
     async def change_budget(self, request: Request) -> Response:
         asked = await _body(request)
         action = request.url.path.rpartition("/")[2]
-        reason = _text(asked, "reason")
-        if not reason:
-            raise Impossible("say the reason: it is kept in the audit trail", status=400)
         by = operations.amount(asked.get("by_usd")) if action == "adjust" else None
-        change = _change(request, f"budgets.{action}", request.path_params["name"], reason)
+        change = _change(request, f"budgets.{action}", request.path_params["name"], asked)
         return _shown(await _thread(lambda: operations.change_budget(self._config, _text(asked, "scope"), by, change)))
 
     # Breakers.
@@ -197,11 +193,11 @@ class _Admin:
             raise Impossible(f"there is no such model and endpoint; there are: {there}", status=404)
         if state not in (Phase.OPEN, Phase.CLOSED):
             raise Impossible("state must be open or closed", status=400)
-        who = _change(request, f"breakers.{state}", f"{model}@{endpoint}", _text(asked, "reason"))
+        who = _change(request, f"breakers.{state}", f"{model}@{endpoint}", asked)
+        after = {"state": state}
+        await self._record(who._replace(before={"state": before["state"]}, after=after))  # first: else nothing is done
         self._reach.health.set(model, endpoint, is_open=state == Phase.OPEN)
         self._reach.changed()
-        after = {"state": state}
-        await self._record(who._replace(before={"state": before["state"]}, after=after))
         return _shown({"model": model, "endpoint": endpoint, **after})
 
     def _breakers(self) -> list[dict[str, Any]]:
@@ -247,9 +243,9 @@ class _Admin:
         )
 
     async def reload(self, request: Request) -> Response:
+        change = _change(request, "config.reload", self._config.path.name, await _body(request))
         before = self._config.hash
         result = self._reach.reload()
-        change = _change(request, "config.reload", self._config.path.name, _text(await _body(request), "reason"))
         after = {"result": result, "hash": self._config.hash}
         await self._record(change._replace(before={"hash": before}, after=after))
         return _shown(after, status=409 if result == "rejected" else 200)
@@ -294,7 +290,9 @@ class _Admin:
         await _thread(write)
 
 
-def _change(request: Request, what: str, subject: str, reason: str) -> Change:
+def _change(request: Request, what: str, subject: str, asked: Mapping[str, Any]) -> Change:
+    """`asked`: the body, with its reason. Raises Impossible, and so comes before whatever is changed."""
+    reason = operations.reason_of(_text(asked, "reason"))
     client = request.client.host if request.client is not None else "unknown"
     return Change(time.time(), f"admin:{client}", what, subject, reason=reason)
 
@@ -323,7 +321,7 @@ async def _body(request: Request) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(body, parse_float=Decimal)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, ArithmeticError):  # the last: an exponent that no Decimal has
         raise Impossible("the body is no JSON", status=400) from None
     if not isinstance(found, dict):
         raise Impossible("the body must be a JSON object", status=400)

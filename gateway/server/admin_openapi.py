@@ -7,7 +7,7 @@ from typing import Any
 from gateway import __version__
 from gateway.config.fields import REFERENCE
 from gateway.config.schema_spending import KeySettings
-from gateway.operations import EXPLAINED, MOST_USD
+from gateway.operations import EXPLAINED, MOST_REASON, MOST_USD
 from gateway.server.openapi import SCHEMAS, body_schema
 
 MOST = 1_000  # rows in one answer
@@ -17,7 +17,7 @@ Json = dict[str, Any]
 
 _TEXT: Json = {"type": "string"}
 _USD: Json = {"type": "number", "minimum": -MOST_USD, "maximum": MOST_USD, "description": "USD"}
-_REASON: Json = {"type": "string", "description": "Kept in the audit trail."}
+_REASON: Json = {"type": "string", "maxLength": MOST_REASON, "description": "Kept in the audit trail."}
 _REQUIRED_REASON: Json = {**_REASON, "minLength": 1}
 _LIMIT: Json = {
     "name": "limit",

@@ -164,6 +164,30 @@ def test_breakers(gateway: Gateway) -> None:
     assert admin(gateway, "POST", "/breakers", json={"model": "m", "state": "ajar"}).status_code == 400
 
 
+def test_what_cannot_be_recorded_changes_nothing(gateway: Gateway) -> None:
+    """Every change is a row of the audit trail: one whose row cannot be written is not made."""
+    unfit: list[Any] = ["\ud800", "x\0y", "x" * 1001, 5]
+    for asked in [json.dumps({"model": "m", "state": "open", "reason": reason}) for reason in unfit]:
+        assert admin(gateway, "POST", "/breakers", content=asked).status_code == 400
+    for asked in ["{", *(json.dumps({"reason": reason}) for reason in unfit)]:
+        assert admin(gateway, "POST", "/config/reload", content=asked).status_code == 400
+    for path, more in (("budgets/b/adjust", {"by_usd": 1}), ("budgets/b/reset", {}), ("keys", {"name": "k"})):
+        for reason in unfit:
+            answer = admin(gateway, "POST", f"/{path}", content=json.dumps({**more, "reason": reason}))
+            assert answer.status_code == 400, (path, reason)
+    for number in ("[0, [1, 2], 0]", "1e99999999999999999999"):
+        asked = f'{{"by_usd": {number}, "reason": "x"}}'
+        assert admin(gateway, "POST", "/budgets/b/adjust", content=asked).status_code == 400
+    with closing(connect(gateway.directory / "gateway.db", busy_seconds=5)) as connection:
+        connection.execute("ALTER TABLE audit RENAME TO elsewhere")
+        kept_out = admin(gateway, "POST", "/breakers", json={"model": "m", "state": "open"})
+        connection.execute("ALTER TABLE elsewhere RENAME TO audit")
+    assert (kept_out.status_code, kept_out.json()["error"]["code"]) == (503, "store_unavailable")
+    assert {row["state"] for row in admin(gateway, "GET", "/breakers").json()["breakers"]} == {"closed"}
+    assert admin(gateway, "GET", "/audit").json()["changes"] == []
+    assert "a defect" not in gateway.log
+
+
 def test_configuration_requests_and_decisions(gateway: Gateway) -> None:
     assert ask(gateway, "pair").status_code == 200
     config = admin(gateway, "GET", "/config").json()

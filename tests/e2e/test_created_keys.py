@@ -137,6 +137,8 @@ def test_what_a_key_may_do(tmp_path: Path, upstream: Upstream) -> None:
         refused = ask(gateway, key)
         assert refused.json()["error"]["code"] == "insufficient_quota"
         assert "key:small" in refused.json()["error"]["message"]
+        unsaid = command(tmp_path, "budgets", "reset", "key:small", "--reason", " ")
+        assert (unsaid.returncode, "say the reason" in unsaid.stderr) == (2, True)
         reset = done(tmp_path, "budgets", "reset", "key:small", "--reason", "a gift")
         assert (reset["before_usd"], reset["settled_usd"]) == (2.0, 0.0)
         limited = ask(gateway, key)

@@ -7,8 +7,8 @@ request's attempts, which most do not need.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from gateway.core.attempts import BUDGET
 from gateway.core.books import Books
@@ -21,11 +21,10 @@ from gateway.core.recorded import RecordedCall, Row, Tried
 from gateway.core.redecide import Alike, Budgeted, Decision, Pair, Redecider, Side
 from gateway.core.replay import Case, NoRoom, Replayed, replay
 from gateway.core.routing import Model, Plan, Target
-from gateway.core.tally import UNKNOWNS, Tally
+from gateway.core.tally import UNKNOWNS, Tally, summed, tally_of
 from gateway.core.usage import Usage
 
 _KEPT_REFUSALS = frozenset({"auth", "rate_limit", "overload", "too_large"})  # by what is not replayed
-K = TypeVar("K")
 
 
 class _Moment(NamedTuple):
@@ -59,11 +58,11 @@ class Forecast:
     @property
     def before(self) -> dict[str, Tally]:
         """By route; "" where there was none."""
-        return _summed(self._before, [(route, each) for (route, _), each in self._same.items()])
+        return summed(self._before, [(route, each) for (route, _), each in self._same.items()])
 
     @property
     def after(self) -> dict[str, Tally]:
-        return _summed(self._after, [(route, each) for (_, route), each in self._same.items()])
+        return summed(self._after, [(route, each) for (_, route), each in self._same.items()])
 
     def begins(self, since: float) -> float:
         """From when on the forecast has to hear of what was spent, unix seconds: budgets' windows began before."""
@@ -84,12 +83,12 @@ class Forecast:
         pair = self._pair(row, alike, moment)
         self._remark(row, pair)
         if self._kept(row, tried, pair, moment):
-            _tally(self._same, (row.route or "", self._route_after(row, pair) or "")).recorded(row)
+            tally_of(self._same, (row.route or "", self._route_after(row, pair) or "")).recorded(row)
             if moment is not None:
                 self._settle_recorded(row, tried, (alike, moment), both=True)
             return
         assert pair is not None
-        _tally(self._before, row.route or "").recorded(row)
+        tally_of(self._before, row.route or "").recorded(row)
         self.changed += 1
         self._part()
         self._again(row, tried, (alike, pair), moment)
@@ -151,8 +150,10 @@ class Forecast:
 
     def _kept(self, row: Row, tried: Sequence[Tried], pair: Pair | None, moment: _Moment | None) -> bool:
         """Whether it goes as it went."""
-        if pair is None:
+        if pair is None or row.free:
             return True
+        if row.given_again:
+            return pair.spares
         if row.outcome == "rejected" and row.rejection != BUDGET and pair.before.plan is not None:
             return True  # refused by something else than the rules
         if row.outcome == "cancelled" and not row.model:
@@ -201,7 +202,7 @@ class Forecast:
         if decision.plan is None:
             route = pair.after.plan.route if pair.after.plan is not None else row.route
             outcome = "upstream_error" if decision.refusal == "upstream_error" else "rejected"
-            _tally(self._after, route or "").replayed(Replayed(outcome, by_budget=decision.refusal == BUDGET))
+            tally_of(self._after, route or "").replayed(Replayed(outcome, by_budget=decision.refusal == BUDGET))
             return
         till = None if moment is None else _Till(self._books[1], moment.touched[1], decision.plan, row)
         plan = _as_drawn(decision.plan, tried) if pair.same and decision.drawn else decision.plan
@@ -209,7 +210,7 @@ class Forecast:
         case = Case(row, tried, self._usage_of, self._same_price, passed)
         told = replay(plan, case, till)
         told = self._same_baseline(row, pair, decision, told)
-        _tally(self._after, plan.route).replayed(told)
+        tally_of(self._after, plan.route).replayed(told)
         self._remark_replayed(pair, case, told, budgeted=till is not None and till.used)
 
     def _same_baseline(self, row: Row, pair: Pair, decision: Decision, told: Replayed) -> Replayed:
@@ -312,6 +313,8 @@ class Forecast:
             unknown["task"] += 1
         if pair is None and row.rejection:
             unknown["refused"] += 1
+        if pair is not None and pair.recached and not row.given_again and not row.free:
+            unknown["cached"] += 1
 
     def _remark_replayed(self, pair: Pair, case: Case, told: Replayed, *, budgeted: bool) -> None:
         unknown = self.unknown
@@ -384,17 +387,3 @@ def _as_drawn(plan: Plan, tried: Sequence[Tried]) -> Plan:
     order = list(dict.fromkeys(each.model for each in tried))
     place = {name: at for at, name in enumerate(order)}
     return plan._replace(targets=tuple(sorted(plan.targets, key=lambda each: place.get(each.model.name, len(place)))))
-
-
-def _tally(tallies: dict[K, Tally], key: K) -> Tally:
-    found = tallies.get(key)
-    if found is None:
-        found = tallies[key] = Tally()
-    return found
-
-
-def _summed(changed: Mapping[str, Tally], same: Iterable[tuple[str, Tally]]) -> dict[str, Tally]:
-    found: dict[str, Tally] = {}
-    for route, each in (*changed.items(), *same):
-        _tally(found, route).add(each)
-    return found

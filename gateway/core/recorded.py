@@ -61,6 +61,18 @@ class Row(NamedTuple):
     asked_task: str | None
     body_bytes: int | None
     budget: str | None
+    cache: str | None
+    cache_saved_nano: int | None  # what the answer had cost that was given again
+
+    @property
+    def given_again(self) -> bool:
+        """From the cache: no model and no budget had a part in it."""
+        return self.cache == "hit"
+
+    @property
+    def free(self) -> bool:
+        """Whether it asked for no answer: it was only explained (a dry run), or its tokens were only counted."""
+        return self.endpoint == Endpoint.COUNT_TOKENS.value or (self.outcome == "ok" and not self.model)
 
     @property
     def when(self) -> float:

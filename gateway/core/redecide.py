@@ -54,6 +54,20 @@ class Pair(NamedTuple):
     same: bool
     task: Retasked
 
+    @property
+    def recached(self) -> bool:
+        """Whether answers are given again that were not, or for another time."""
+        before, after = self.before.plan, self.after.plan
+        return before is not None and after is not None and after.cache not in (None, before.cache)
+
+    @property
+    def spares(self) -> bool:
+        """Whether what was given again still would be. The cache stands before models and budgets."""
+        before, after = self.before.plan, self.after.plan
+        if before is None or after is None:
+            return before is None or self.after.refusal != "rejected"
+        return after.cache is not None or before.cache is None
+
 
 class Budgeted(NamedTuple):
     """What a decision is told of the budgets. None: there are none."""

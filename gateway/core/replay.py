@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 from gateway.core.attempts import Continue, Fail, Past, Try, Wait, next_step
 from gateway.core.failures import RELAYED, Kind
 from gateway.core.hedging import HEDGE
+from gateway.core.pieces import priced
 from gateway.core.pricing import baseline_cost, cost, price_at
 from gateway.core.recorded import Row, Tried
 from gateway.core.routing import Plan, Target
@@ -161,7 +162,7 @@ class _Story:
     def _meet(self, index: int, met: _Met) -> None:
         target = self._plan.targets[index]
         self._cost += met.cost
-        self._unpriced = self._unpriced or (target.price is None and met.usage != NOTHING)
+        self._unpriced = self._unpriced or (priced(met.usage, target.price) is None and met.usage != NOTHING)
         if self._till is not None:
             self._till.settle(target, met.cost)
         if met.result == HEDGE:  # it lost the race
@@ -209,7 +210,10 @@ class _Story:
             self._estimated = True
             usage = self._case.usual(row)
         result = "cancelled" if row.outcome == "cancelled" else "ok"
-        return _Met(usage, _priced(usage, target), result, committed=True)
+        nano = _priced(usage, target)
+        if row.given_again and target.model.name == row.model and self._case.same_price(target, row):
+            nano = row.cache_saved_nano or nano  # what it had cost, which is better known than how long it was
+        return _Met(usage, nano, result, committed=True)
 
     def _not_tried(self, index: int, refused: NoRoom) -> Past:
         committed = bool(self._history) and self._history[-1].committed
@@ -243,4 +247,5 @@ class _Story:
 
 
 def _priced(usage: Usage, target: Target) -> int:
-    return cost(usage, target.price) if target.price is not None else 0
+    price = priced(usage, target.price)
+    return cost(usage, price) if price is not None else 0

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from gateway.core.recorded import Row
 from gateway.core.replay import Replayed
+
+K = TypeVar("K")
 
 METRICS: Mapping[str, str] = {
     "cost": "USD",
@@ -23,8 +26,10 @@ METRICS: Mapping[str, str] = {
 UNKNOWNS: Mapping[str, str] = {
     "other_model": "answered by a model that was not asked then: the recorded usage is taken, though it may count its "
     "input otherwise, write more or less, or fail",
-    "no_answer": "without an answer on record (rejected or failed then): input as estimated, output as usual for "
-    "their task",
+    "no_answer": "without an answer on record (rejected or failed then, or answered from the cache): input as "
+    "estimated, output as usual for their task",
+    "cached": "whose route is given a cache, or keeps answers for another time: only what came from the cache then is "
+    "taken to",
     "task": "whose task depends on changed rules about their text or headers, which are not kept: the recorded task "
     "stays",
     "drawn": "spread by weight or load: an even sequence stands for the dice",
@@ -88,11 +93,27 @@ class Tally:
                 values["extra"] += cost - baseline
 
     def _answered(self, model: str) -> None:
-        self.models[model] = self.models.get(model, 0) + 1
+        if model:  # nobody was asked for a dry run
+            self.models[model] = self.models.get(model, 0) + 1
 
 
 def together(tallies: Iterable[Tally]) -> Tally:
     found = Tally()
     for each in tallies:
         found.add(each)
+    return found
+
+
+def tally_of(tallies: dict[K, Tally], key: K) -> Tally:
+    found = tallies.get(key)
+    if found is None:
+        found = tallies[key] = Tally()
+    return found
+
+
+def summed(changed: Mapping[str, Tally], same: Iterable[tuple[str, Tally]]) -> dict[str, Tally]:
+    """By route."""
+    found: dict[str, Tally] = {}
+    for route, each in (*changed.items(), *same):
+        tally_of(found, route).add(each)
     return found

@@ -76,9 +76,9 @@ class History:
         return found
 
     def usual(self, since: float, until: float) -> dict[str, tuple[int, int]]:
-        """By task: the mean of an answer's output and reasoning tokens."""
+        """By task: the mean of an answer's output and reasoning tokens, of answers that have some."""
         query = """SELECT coalesce(task, ''), avg(output_tokens), avg(reasoning_tokens) FROM requests
-            WHERE started >= ? AND started < ? AND outcome = 'ok' GROUP BY 1"""
+            WHERE started >= ? AND started < ? AND outcome = 'ok' AND output_tokens + reasoning_tokens > 0 GROUP BY 1"""
         with closing(self._connection.execute(query, (_micros(since), _micros(until)))) as cursor:
             return {task: (round(output), round(reasoning)) for task, output, reasoning in cursor}
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gateway.core.record import AttemptRecord, Record
-from gateway.core.usage import Usage
+from gateway.core.usage import More, Usage
 from gateway.stores.reader import sums
 from tests import ledgers
 from tests.servers import BIN
@@ -256,12 +256,58 @@ def test_a_ledger_of_an_older_release_is_read(small: Path) -> None:
     with closing(sqlite3.connect(small / "gateway.db")) as db:
         for table in ("requests", "attempts"):
             late = {"n", "no_fallback", "max_cost_nano", "timeout", "asked_task", "body_bytes", "retry_after"}
+            late |= {"usage_more", "cache", "cache_saved_nano"}
             there = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
-            for name in there & (late | {"usage_more"}):
+            for name in there & late:
                 db.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
     found = planned(small, AFTER)
     assert nano(found["totals"]["cost_usd"]["after"]) == 2 * CHEAP + 410_000 + 1_700_000 + GPT
     assert next(each["requests"] for each in found["unknown"] if each["what"] == "old_rows") == len(RECORDED)
+
+
+KEPT = ", cache: {ttl: 10m}}]"
+HIT = {"cache": "hit", "cost_nano": 0, "baseline_nano": 0, "baseline_model": "", "usage": Usage()}
+FREE = [
+    # Given again twice: it had cost what the first of them did.
+    *(request(number, **HIT, model="gpt", cache_saved_nano=GPT) for number in (6, 7)),
+    # A dry run asks nobody; a server that counts tokens makes no answer.
+    request(8, **HIT | {"cache": "", "model": ""}),
+    request(9, attempt("gpt", 0, usage=Usage()), **HIT | {"cache": ""}, endpoint="/messages/count_tokens"),
+]
+
+
+def test_who_asked_for_no_answer_is_charged_for_none(tmp_path: Path) -> None:
+    cached = BEFORE.replace("}]", KEPT)
+    (tmp_path / "routes.yaml").write_text(cached)
+    keep([RECORDED[0]._replace(cache="miss"), *FREE], tmp_path / "gateway.db")
+
+    def cost(changed: str) -> int:
+        found = planned(tmp_path, changed)
+        assert nano(found["totals"]["cost_usd"]["before"]) == GPT
+        assert found["totals"]["requests"]["after"] == 5
+        return nano(found["totals"]["cost_usd"]["after"])
+
+    assert cost(AFTER.replace("}]", KEPT)) == CHEAP  # the one answer that was made
+    # A cache stands before the budgets: one that has nothing left refuses the other.
+    assert cost(cached + "budgets: [{name: none, limit_usd: 0.000001, window: day}]\n") == 0
+    # Without it each of the two costs once more what it had cost.
+    assert cost(BEFORE) == 3 * GPT
+    (tmp_path / "routes.yaml").write_text(BEFORE)
+    given = planned(tmp_path, cached)
+    assert nano(given["totals"]["cost_usd"]["after"]) == GPT
+    assert {each["what"]: each["requests"] for each in given["unknown"]}["cached"] == 1
+    assert given["totals"]["models"] == {"gpt": {"before": 4, "after": 4}}  # nobody ran dry
+
+
+def test_a_picture_has_no_price_at_a_model_that_is_sold_by_the_token(tmp_path: Path) -> None:
+    drawn = Usage(more=More(images=2))
+    head = HEAD.replace("price: {input: 2, cached_input: 1, output: 10}", "price: {per_image: 0.04}")
+    (tmp_path / "routes.yaml").write_text(BEFORE.replace(HEAD, head))
+    made = request(1, attempt("gpt", 80_000_000, usage=drawn), usage=drawn, endpoint="/images/generations", n=2)
+    keep([made._replace(baseline_nano=80_000_000)], tmp_path / "gateway.db")
+    totals = planned(tmp_path, AFTER.replace(HEAD, head))["totals"]
+    assert (totals["unpriced"]["before"], totals["unpriced"]["after"]) == (0, 1)
+    assert (nano(totals["cost_usd"]["after"]), nano(totals["savings_usd"]["after"])) == (0, 0)
 
 
 def test_what_makes_no_sense(small: Path) -> None:

@@ -26,7 +26,7 @@ from gateway.core.routing import Target
 from gateway.core.splice import add_cost
 from gateway.core.stored import judged
 from gateway.core.stream import StreamTap, judge_stream
-from gateway.core.usage import read_usage
+from gateway.core.usage import lacking, read_usage
 from gateway.errors import UpstreamFailure
 from gateway.flight import AttemptEnd, Flight, Header, Refusal
 from gateway.observed import Observed
@@ -173,7 +173,8 @@ class Exchange:
         self._book()
         seen = self.provider.read_answer(self.call, body)
         if seen is not None:
-            self.seen.reported = read_usage(seen.usage) if seen.usage else None
+            if seen.usage:
+                self.seen.report(seen.usage)
             self.seen.text_bytes, self.seen.reasoning_bytes = seen.text_bytes, seen.reasoning_bytes
             if self.call.form.sold and seen.useful:
                 self.seen.assumed = assumed(self.call, self.target.price, seen.text_bytes, seen.choices)
@@ -321,7 +322,7 @@ class Exchange:
 
     def _with_cost(self, data: bytes, reported: dict[str, Any]) -> bytes:
         usage = read_usage(reported)
-        if usage is None or self.target.price is None:
+        if usage is None or self.target.price is None or any(lacking(reported)):
             return data
         return add_cost(data, self.json, self.flight.cost_nano + cost(usage, self.target.price))
 
@@ -350,7 +351,7 @@ class Exchange:
 
     def _absorb(self, tap: StreamTap) -> None:
         if tap.usage:
-            self.seen.reported = read_usage(tap.usage)
+            self.seen.report(tap.usage)
         self.seen.text_bytes, self.seen.reasoning_bytes = tap.text_bytes, tap.reasoning_bytes
         if self.call.form.sold and tap.useful:
             self.seen.assumed = assumed(self.call, self.target.price, tap.text_bytes)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
+from typing import Any
 
 from gateway.core.call import Json
 from gateway.core.failures import Kind
 from gateway.core.record import AttemptStages
-from gateway.core.usage import Usage, estimate_tokens
+from gateway.core.usage import Usage, estimate_tokens, lacking, read_usage
 
 NOTHING = Usage()
 
@@ -28,6 +30,7 @@ class Observed:
         "assumed",
         "dropped",
         "finish",
+        "lacking",
         "opened_at",
         "reasoning_bytes",
         "reported",
@@ -45,6 +48,7 @@ class Observed:
         self.sent_at: float | None = None
         self.opened_at: float | None = None
         self.reported: Usage | None = None
+        self.lacking = (False, False)  # whether the report leaves out what was read, and what was written
         self.dropped = ""  # members that did not reach the model, as whoever left them out says
         self.assumed: Usage | None = None  # where nothing is reported, of what is sold by the piece
         self.text_bytes = 0
@@ -76,9 +80,9 @@ class Observed:
         )
 
     def usage(self, estimated_input: int) -> Usage:
-        """The reported usage, else an estimate marked as such."""
+        """The reported usage; where it is missing, or a half of it, an estimate marked as such."""
         if self.reported is not None:
-            return self.reported
+            return self.reported if not any(self.lacking) else self._completed(self.reported, estimated_input)
         if self.assumed is not None:
             return self.assumed
         return Usage(
@@ -87,6 +91,21 @@ class Observed:
             reasoning=estimate_tokens(self.reasoning_bytes),
             estimated=True,
         )
+
+    def report(self, usage: Mapping[str, Any]) -> None:
+        """Takes the upstream's usage object."""
+        self.reported = read_usage(usage)
+        self.lacking = lacking(usage)
+
+    def _completed(self, usage: Usage, estimated_input: int) -> Usage:
+        """A report of which a half is left out, with an estimate of that."""
+        no_input, no_output = self.lacking
+        if no_input:
+            return usage._replace(input=estimated_input, estimated=True)
+        if no_output and (self.text_bytes or self.reasoning_bytes):
+            output, reasoning = estimate_tokens(self.text_bytes), estimate_tokens(self.reasoning_bytes)
+            return usage._replace(output=output, reasoning=reasoning, estimated=True)
+        return usage  # embeddings: there is no other half
 
     def failed_usage(self, kind: str, status: int, estimated_input: int, *, bills_filtered: bool = False) -> Usage:
         """What a failed or cancelled attempt is charged for; `bills_filtered`: what a filter refused, too."""

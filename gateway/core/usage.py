@@ -95,6 +95,15 @@ def read_usage(reported: Mapping[str, Any]) -> Usage | None:
     return usage if more is None else usage._replace(more=more)
 
 
+def lacking(reported: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether it leaves out what was read, and what was written: one of both, and no total that would tell it."""
+    prompt = _first(reported, "prompt_tokens", "input_tokens")
+    completion = _first(reported, "completion_tokens", "output_tokens")
+    if (prompt is None) is (completion is None) or _first(reported, "total_tokens") is not None:
+        return False, False
+    return prompt is None, completion is None
+
+
 def _pieces(reported: Mapping[str, Any]) -> More | None:
     # Whisper: platform.openai.com/docs/api-reference/audio/json-object. Cohere: docs.cohere.com/reference/rerank.
     seconds, units = reported.get("seconds"), _first(reported, "search_units")
@@ -184,7 +193,11 @@ def together(before: Usage, usage: Usage) -> Usage:
 
 
 def _count(value: object) -> int | None:
-    """A count of tokens, or None: booleans, strings, fractions, negative and absurd numbers are none."""
+    """A count of tokens, or None: booleans, strings, fractions, negative and absurd numbers are none. 5.0 is one: JSON
+    knows numbers only (RFC 8259, 6).
+    """
+    if type(value) is float and value.is_integer():
+        value = int(value)
     return value if type(value) is int and 0 <= value <= _ABSURD else None
 
 

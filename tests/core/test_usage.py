@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.usage import More, Usage, estimate_tokens, read_usage, text_bytes
+from gateway.core.usage import More, Usage, estimate_tokens, lacking, read_usage, text_bytes
 
 # dialect and source, the object as sent, what it means
 DIALECTS: list[tuple[str, dict[str, Any], Usage]] = [
@@ -163,7 +163,10 @@ ODD: list[tuple[str, dict[str, Any], Usage | None]] = [
     ("an explicit zero is a count", {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, Usage()),
     ("a negative count", {"prompt_tokens": 5, "completion_tokens": -1}, Usage(input=5)),
     ("a boolean", {"prompt_tokens": True, "completion_tokens": 2}, Usage(output=2)),
-    ("a fraction", {"prompt_tokens": 5.0, "completion_tokens": 2}, Usage(output=2)),
+    ("a fraction", {"prompt_tokens": 5.5, "completion_tokens": 2}, Usage(output=2)),
+    ("a whole number with a point", {"prompt_tokens": 5.0, "completion_tokens": 2}, Usage(5, output=2)),
+    ("a float that is no number", {"prompt_tokens": float("nan"), "completion_tokens": float("inf")}, None),
+    ("an absurd float", {"prompt_tokens": 1e300, "completion_tokens": 2}, Usage(output=2)),
     ("an absurd count", {"prompt_tokens": 10**12, "completion_tokens": 2}, Usage(output=2)),
     ("an absurd total", {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 10**30}, Usage(input=3, output=2)),
     ("details of another type", {"prompt_tokens": 3, "prompt_tokens_details": [1]}, Usage(input=3)),
@@ -281,6 +284,23 @@ def test_what_few_answers_report(reported: dict[str, Any], usage: Usage) -> None
 @pytest.mark.parametrize(("reported", "usage"), [row[1:] for row in ODD], ids=[row[0] for row in ODD])
 def test_odd_objects(reported: dict[str, Any], usage: Usage | None) -> None:
     assert read_usage(reported) == usage
+
+
+@pytest.mark.parametrize(
+    ("reported", "without"),
+    [
+        ({"prompt_tokens": 5, "completion_tokens": 0}, (False, False)),
+        ({"prompt_tokens": 5, "completion_tokens": None}, (False, True)),
+        ({"input_tokens": 5, "output_tokens": -1}, (False, True)),
+        ({"prompt_tokens": 5.5, "completion_tokens": 2}, (True, False)),
+        ({"completion_tokens": 2, "total_tokens": 7}, (False, False)),
+        ({"total_tokens": 7}, (False, False)),
+        ({"seconds": 3}, (False, False)),
+        ({}, (False, False)),
+    ],
+)
+def test_which_half_is_left_out(reported: dict[str, Any], without: tuple[bool, bool]) -> None:
+    assert lacking(reported) == without
 
 
 COUNTS = st.one_of(st.integers(-5, 2_000), st.none(), st.text(max_size=2), st.booleans(), st.integers())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -228,6 +229,41 @@ def test_usage_that_is_missing_is_estimated_and_marked(gateway: Gateway, upstrea
     assert row["usage_estimated"] == 1
     assert 20 <= row["output_tokens"] <= 120
     until("the counter", lambda: gateway.metric("gateway_usage_estimated_total", model="a") == 1)
+
+
+def saying(text: str, usage: dict[str, object]) -> Reply:
+    """A good answer with this usage."""
+
+    def reply(received: Received) -> Iterator[Step]:
+        if received.stream:
+            yield replies.stream_head() + replies.chunk(received, {"content": text}, "stop", usage=usage)
+            yield replies.DONE + replies.END
+        else:
+            yield replies.http(200, json.dumps(replies.body_of(received, text, usage, {})).encode())
+
+    return reply
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_a_half_that_is_missing_is_estimated_and_marked(gateway: Gateway, upstream: Upstream, *, stream: bool) -> None:
+    """A count that is none (null, negative, half a token) says nothing: it is not 0."""
+    said: list[tuple[dict[str, object], range, range]] = [
+        ({"prompt_tokens": 1000, "completion_tokens": None}, range(1000, 1001), range(20, 120)),
+        ({"prompt_tokens": 1000, "completion_tokens": -7}, range(1000, 1001), range(20, 120)),
+        ({"prompt_tokens": 0.5, "completion_tokens": 900}, range(1, 100), range(900, 901)),
+    ]
+    before = len(gateway.rows())
+    for usage, _, _ in said:
+        upstream.script("a-up", saying("word " * 40, usage))
+        asked: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+        answer = gateway.chat("a", **asked)
+        assert ('"cost"' in answer.text) is not stream  # the cost in a stream's event would be that of a half
+    rows = gateway.wait_rows(before + len(said))[before:]
+    for row, (_, read, written) in zip(rows, said, strict=True):
+        assert row["usage_estimated"] == 1
+        assert row["input_tokens"] in read
+        assert row["output_tokens"] in written
+        assert row["cost_nano"] == row["input_tokens"] * 1000 + row["output_tokens"] * 2000
 
 
 def test_an_explicit_zero_is_no_estimate(gateway: Gateway, upstream: Upstream) -> None:

@@ -87,18 +87,6 @@ class Dispatcher:
             return failures
         return _listed(await self._attempt(plan, step, flight, _Given(client)))
 
-    def in_vain(self, plan: Plan, target: int, seconds: float) -> Past | None:
-        """What a retry of a target in so many seconds comes to, where it is known already that it is not to be made.
-
-        So for the call whose failure has opened a breaker: it need not wait to be told so.
-        """
-        given = plan.targets[target]
-        standing = self._health.view().get((given.model.name, given.replica.name))
-        # A second more, by which a rest may be rounded up: one that ends with the wait is what is waited for.
-        if standing is None or not standing.blocked or standing.retry_after <= seconds + 1.0:
-            return None
-        return _not_tried(Try(target, "retry"), Kind.CONNECT, standing.blocked, committed=False)
-
     async def _attempt(self, plan: Plan, step: Try | Continue, flight: Flight, given: _Given) -> Past | None:
         """One try of one target. None: the client has been answered. Otherwise how it failed, or was not tried."""
         began = time.monotonic()
@@ -118,11 +106,17 @@ class Dispatcher:
             charge = held
             if blocked := self._health.enter(model.name, replica):
                 return _not_tried(step, Kind.CONNECT, blocked, committed=committed)
-            return await self._exchange(step, target, flight, given._replace(charge=charge, began=began))
+            failure = await self._exchange(step, target, flight, given._replace(charge=charge, began=began))
+            return failure and failure._replace(rest=self._rest(model.name, replica))
         finally:
             if charge.open:
                 self._charging.settle(charge, 0)
             self._admission.leave_model(model.name)
+
+    def _rest(self, model: str, replica: str) -> float:
+        """Seconds that its breaker stays open. A worker among several may learn that it opened a moment later."""
+        standing = self._health.view().get((model, replica))
+        return standing.retry_after if standing is not None and standing.blocked else 0.0
 
     async def _exchange(self, step: Try | Continue, target: Target, flight: Flight, given: _Given) -> Past | None:
         """Talks to the upstream, and tells everybody who counts."""

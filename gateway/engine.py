@@ -243,9 +243,6 @@ class Engine:
                     flight.history += failures
                     roll = self._dice.random()
                 case Wait(seconds):
-                    if (blocked := self._dispatcher.in_vain(plan, flight.history[-1].target, seconds)) is not None:
-                        flight.history.append(blocked)
-                        continue
                     await asyncio.sleep(seconds)
                     flight.book(now, time.monotonic())
                 case Fail() as end:

@@ -20,6 +20,7 @@ class Past(NamedTuple):
     retry_after: float | None = None  # seconds, from `ended`, as the upstream asked
     committed: bool = False  # content had reached the client
     resumable: bool = False  # another target could go on from what the client has seen
+    rest: float = 0.0  # seconds, from `ended`, that its endpoint's breaker lets nobody in: it may have opened it
     skipped: str = ""  # it was not tried at all, and why: breaker, overload. Costs no attempt and is not retried
     code: str = ""  # of the error it comes to where a budget had no room for it: insufficient_quota, ...
     budget: str = ""  # that budget's name
@@ -73,6 +74,7 @@ _LONGEST_PAUSE = 8.0
 _PATIENCE = 5.0  # seconds of Retry-After that are waited where there is nowhere else to go
 _PATIENCE_WITH_ALTERNATIVE = 2.0  # the same where another target is left: it would have begun to answer by then
 _CLOCK_GRAIN = 0.001  # seconds: a sleeper may wake this much early
+_REST_GRAIN = 1.0  # seconds that a rest may be rounded up by: one that ends with a pause is waited for
 
 # Where budgets leave no target: the code that gives the client the most hope, and its status (contract section 1).
 _BUDGET_CODES: Mapping[str, int] = {"rate_limit_exceeded": 429, "insufficient_quota": 429, "unpriced_model": 400}
@@ -152,12 +154,12 @@ def _pause(plan: Plan, history: Sequence[Past], roll: float, other: int | None) 
     tries = sum(past.target == last.target for past in history)
     if last.skipped or last.kind not in RETRIED or tries > plan.retries:
         return None
-    jitter = roll * min(_FIRST_PAUSE * 2.0 ** min(tries - 1, 16), _LONGEST_PAUSE)
-    if last.retry_after is None:
-        return jitter
-    if last.retry_after > (_PATIENCE_WITH_ALTERNATIVE if other is not None else _PATIENCE):
-        return None
-    return max(last.retry_after, jitter)
+    pause = roll * min(_FIRST_PAUSE * 2.0 ** min(tries - 1, 16), _LONGEST_PAUSE)
+    if last.retry_after is not None:
+        if last.retry_after > (_PATIENCE_WITH_ALTERNATIVE if other is not None else _PATIENCE):
+            return None
+        pause = max(last.retry_after, pause)
+    return None if last.rest > pause + _REST_GRAIN else pause  # nobody would be let in at its end
 
 
 def _fail(plan: Plan, history: Sequence[Past], *, out_of_time: bool = False) -> Fail:

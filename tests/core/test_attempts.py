@@ -78,6 +78,16 @@ POLICY: list[tuple[str, Plan, list[Past], Step]] = [
     ("and at a 503 as well", plan(1), [failed(K.SERVER_ERROR, after=3.0)], Wait(3.0)),
     ("it must fit the deadline", plan(total=3.0), [failed(K.RATE_LIMITED, after=2.0)], Try(1, "rate_limited")),
     ("zero means now", plan(), [failed(K.RATE_LIMITED, after=0.0)], RETRY),
+    # --- the breaker, which this failure may have opened
+    ("it opened: nobody is let in after a pause", plan(), [failed(K.SERVER_ERROR, rest=5.0)], Try(1, "server_error")),
+    (
+        "it stays open for longer than a Retry-After",
+        plan(),
+        [failed(K.RATE_LIMITED, after=2.0, rest=3.1)],
+        Try(1, "rate_limited"),
+    ),
+    ("a rest that the Retry-After was taken for", plan(), [failed(K.RATE_LIMITED, after=2.0, rest=2.0)], Wait(2.0)),
+    ("the same, rounded up", plan(), [failed(K.RATE_LIMITED, after=1.25, rest=2.0)], Wait(1.25)),
 ]
 
 ENDS: list[tuple[str, Plan, list[Past], int, str]] = [
@@ -96,6 +106,7 @@ ENDS: list[tuple[str, Plan, list[Past], int, str]] = [
         "no_healthy_upstream",
     ),
     ("nothing left, one of each", plan(retries=0), [failed(K.CONNECT), failed(K.EMPTY, 1)], 502, "upstream_error"),
+    ("nothing left, the breaker opened", plan(1), [failed(K.SERVER_ERROR, rest=5.0)], 502, "upstream_error"),
     ("a Retry-After too long, alone", plan(1), [failed(K.RATE_LIMITED, after=5.1)], 503, "no_healthy_upstream"),
     ("the deadline has passed", plan(), [failed(K.CONNECT, at=60.0)], 504, "upstream_timeout"),
     ("no targets", plan(0), [], 503, "no_healthy_upstream"),
@@ -186,6 +197,7 @@ OUTCOMES = st.tuples(
     st.none() | st.floats(0, 100),  # Retry-After
     st.integers(0, 9).map(lambda dice: dice == 0),  # committed
     st.floats(0, 0.999),  # the dice
+    st.just(0.0) | st.floats(0, 60),  # seconds that the breaker stays open
 )
 PLANS = st.builds(
     lambda targets, retries, most, total, on: plan(
@@ -202,7 +214,7 @@ PLANS = st.builds(
 @settings(deadline=None)
 @given(PLANS, st.lists(OUTCOMES, min_size=8, max_size=8), st.booleans())
 def test_any_history_ends(
-    plan: Plan, outcomes: list[tuple[Kind, float, float | None, bool, float]], no_fallback: bool
+    plan: Plan, outcomes: list[tuple[Kind, float, float | None, bool, float, float]], no_fallback: bool
 ) -> None:
     """Plays the engine: every attempt fails, in any way, after any time."""
     history: list[Past] = []
@@ -215,6 +227,7 @@ def test_any_history_ends(
         assert not history or history[-1].kind in plan.fallback_on
         if isinstance(move, Wait):
             assert now + move.seconds < START + plan.total
+            assert history[-1].rest <= now + move.seconds - history[-1].ended + 1.0 + 1e-6
             now += move.seconds
             move = next_step(plan, history, started=START, now=now, no_fallback=no_fallback, roll=roll)
             assert isinstance(move, Try)
@@ -224,9 +237,9 @@ def test_any_history_ends(
         tries = sum(past.target == move.target for past in history)
         assert tries <= plan.retries
         assert (move.reason == "retry") == (tries > 0)
-        kind, takes, retry_after, committed, roll = outcomes[len(history)]
+        kind, takes, retry_after, committed, roll, rest = outcomes[len(history)]
         now += takes
-        history.append(Past(move.target, kind, "", now, None, retry_after, committed))
+        history.append(Past(move.target, kind, "", now, None, retry_after, committed, rest=rest))
     assert str(len(history)) + ". " in move.message or not history
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +52,47 @@ def test_no_secret_is_repeated() -> None:
     said = convert(load_yaml(DATA / "mixed.yaml"))
     assert "sk-1234" not in f"{said}"
     assert "${DEEPSEEK_API_KEY}" in said.yaml
+
+
+def test_no_server_is_sent_the_key_of_another() -> None:
+    found = imported(
+        model_list=[
+            deployment("own", "openai/a"),  # which reads OPENAI_API_KEY
+            deployment("deepseek", "deepseek/a", api_key="sk-first", api_base="https://one.test/v1"),
+            deployment("other", "openai/b", api_key="sk-second", api_base="https://two.test/v1"),
+            deployment("same", "openai/b", api_key="sk-third"),
+            deployment("again", "openai/c", api_key="sk-third"),
+            deployment("vllm", "openai/c", api_key="none", api_base="http://127.0.0.1:8000/v1"),
+            deployment("cloud", "bedrock/x", aws_secret_access_key="one"),
+            deployment("cloud", "bedrock/x", aws_secret_access_key="two"),
+        ],
+        general_settings={"master_key": "sk-fourth"},
+    )
+    made = yaml.safe_load(found.yaml)
+    keys = {each.get("base_url", ""): each.get("api_key") for each in made["providers"].values()}
+    assert keys["https://one.test/v1"] == "${DEEPSEEK_SERVER_API_KEY}"
+    assert keys["https://two.test/v1"] == "${OTHER_API_KEY}"
+    assert keys["http://127.0.0.1:8000/v1"] is None, "what is no key is not sent"
+    openai = [name for name, each in made["providers"].items() if "api.openai.com" in each.get("base_url", "")]
+    assert {made["providers"][name]["api_key"] for name in openai} == {"${OPENAI_API_KEY}", "${OPENAI_API_KEY_2}"}
+    assert made["models"]["again"]["provider"] == made["models"]["same"]["provider"], "one key, one provider"
+    clouds = [each["options"] for each in made["providers"].values() if "options" in each]
+    assert [each["aws_secret_access_key"] for each in clouds] == [
+        "${AWS_SECRET_ACCESS_KEY}",
+        "${AWS_SECRET_ACCESS_KEY_2}",
+    ]
+    assert "sk-" not in f"{found}"
+
+
+def test_secrets_in_headers_are_not_repeated() -> None:
+    headers = {"Authorization": "Bearer hidden", "x-api-key": "os.environ/MINE", "x-team": "red"}
+    found = imported(model_list=[deployment("m", "openai/a", api_key="os.environ/KEY", extra_headers=headers)])
+    assert entry(found, "providers", "openai")["headers"] == {
+        "Authorization": "${M_AUTHORIZATION}",
+        "x-api-key": "${MINE}",
+        "x-team": "red",
+    }
+    assert "hidden" not in f"{found}"
 
 
 @pytest.mark.parametrize(
@@ -148,6 +192,45 @@ def test_fallbacks() -> None:
     ]
 
 
+def test_fallbacks_of_every_shape() -> None:
+    """docs.litellm.ai/docs/proxy/reliability: names, mappings that hold one, and `*` for all that have none."""
+    found = imported(
+        model_list=[deployment(name, f"openai/{name}") for name in ("a", "b", "c", "d", "openai/*")],
+        router_settings={
+            "fallbacks": [{"a": [{"model": "b", "messages": []}, "c"]}, {"b": "c"}, {"*": ["d"]}, {"no": ["a"]}, "a"]
+        },
+        litellm_settings={"fallbacks": [{"a": ["d"]}]},
+    )
+    assert [(name, route(found, name)["fallback"]) for name in "abc"] == [("a", ["b", "c"]), ("b", ["c"]), ("c", ["d"])]
+    said = [f"{each.path}: {each.text}" for each in found.remarks]
+    for part in (
+        *("a -> b: it gets the request as it is, without messages", "no: there is no such model_name"),
+        *("no mapping of a model_name", "openai/*: a client that names a model gets that model"),
+        "litellm_settings.fallbacks: router_settings.fallbacks is there, too, and counts",
+    ):
+        assert any(part in each for each in said), (part, said)
+
+
+def test_nothing_is_lost_without_a_word() -> None:
+    info = {"base_model": "azure/gpt-4o", "id": "1", "input_cost_per_token": 1e-6, "access_groups": ["x"]}
+    found = imported(
+        model_list=[
+            {**deployment("m", "openai/a", additional_drop_params=["logit_bias", "tools[*].x"]), "model_info": info},
+            {
+                **deployment("e", "openai/e"),
+                "model_info": {"mode": "embedding", "input_cost_per_token": Decimal("2e-8")},
+            },
+        ]
+    )
+    assert entry(found, "models", "m")["drop"] == ["logit_bias"]
+    assert entry(found, "models", "e")["price"] == {"input": 0.02, "output": 0}
+    paths = [each.path for each in found.remarks]
+    assert "model_list[0].model_info.base_model" in paths
+    assert "model_list[0].model_info.access_groups" in paths
+    assert "model_list[0].litellm_params.additional_drop_params" in paths
+    assert "model_list[0].model_info.id" not in paths
+
+
 def test_prices_are_exact() -> None:
     found = imported(
         model_list=[
@@ -175,6 +258,42 @@ def test_everything_that_is_not_taken_over_is_remarked_on() -> None:
         "general_settings.alerting",
         "vector_store_registry",
     }
+
+
+ODD: tuple[Any, ...] = (None, -1, "x", [], [[1]], [{"model": "b"}], {1: 2})
+
+
+def test_odd_values_break_nothing() -> None:
+    """Each value of a file that has everything, replaced by others: an import, or a ValueError that says why not."""
+    params = {"api_base": "http://x/v1", "api_key": "k", "rpm": 1, "extra_headers": {"x-key": "v"}, "weight": 2}
+    whole = {
+        "model_list": [
+            {**deployment("a", "openai/a", **params), "model_info": {"mode": "chat", "max_tokens": 5}},
+            deployment("b", "openai/b", additional_drop_params=["x"], extra_body={"k": 1}, timeout=5),
+        ],
+        "litellm_settings": {"fallbacks": [{"a": ["b"]}], "max_budget": 5, "budget_duration": "1d"},
+        "router_settings": {"model_group_alias": {"c": {"model": "a"}}, "default_fallbacks": ["a"], "timeout": 5},
+        "general_settings": {"master_key": "sk"},
+    }
+    for path in paths(whole):
+        for odd in ODD:
+            with contextlib.suppress(ValueError):
+                convert(replaced(whole, path, odd))
+
+
+def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, each in inner:
+        yield from paths(each, (*path, name))
+
+
+def replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:
+    if not path:
+        return by
+    copied = value.copy()
+    copied[path[0]] = replaced(value[path[0]], path[1:], by)
+    return copied
 
 
 @pytest.mark.parametrize("file", [None, [], {}, {"model_list": 1}, "x"])

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from gateway.config.litellm_import import servers
 from gateway.config.litellm_import.deployments import Deployment, Entry, Models
 from gateway.config.litellm_import.remarks import DIFFERS, LOST, SETTINGS, Remark
 from gateway.config.litellm_import.render import render
+from gateway.config.litellm_import.secrets import variables
 
 ORDERS: Mapping[str, tuple[str, str]] = {  # routing_strategy -> ours, and how it differs
     "simple-shuffle": ("weighted", ""),
@@ -28,6 +28,7 @@ _KNOWN = {
     "general_settings": {"master_key"},
 }
 _SECTIONS = ("model_list", *_KNOWN)
+EVERYONE = "*"  # as a group of fallbacks: all that have none of their own
 
 
 class Imported(NamedTuple):
@@ -51,6 +52,8 @@ class _Conversion:
         self._content_policy: set[str] = set()
 
     def result(self) -> Imported:
+        for name in variables(self._data):
+            self._models.secrets.reserve(name)
         groups = self._models.read(self._data["model_list"])
         if not groups:
             raise ValueError("its `model_list` has no entry with a model_name and litellm_params.model")
@@ -103,7 +106,10 @@ class _Conversion:
             names = [group, *(alias for alias, of in aliases.items() if of == group)]
             after = fallbacks.get(group, [])
             own_name = len(found) == 1 and found[0].name == group
-            if any("*" in name for name in names) or (own_name and not after and len(names) == 1):
+            if "*" in group:
+                self._remark_on_wildcard(group, names, after)
+                continue
+            if own_name and not after and len(names) == 1:
                 continue  # a model under its own name needs no route
             route: dict[str, Any] = {"name": group, "match": {"model": names}, **self._use(groups[group], found)}
             if after:
@@ -129,46 +135,86 @@ class _Conversion:
         """By group: the models to fall back to."""
         found: dict[str, list[str]] = {}
         for setting in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks"):
-            given = self._setting(setting)
-            for item in given if isinstance(given, list) else ():
-                for group, to in item.items() if isinstance(item, Mapping) else ():
-                    self._add_fallbacks(found, str(group), to, setting, entries)
-        default = self._setting("default_fallbacks")
-        for group in entries if isinstance(default, list) else ():
+            wanted = self._wanted(setting, entries)
+            everyone = wanted.pop(EVERYONE, [])
+            for group in entries if everyone else ():
+                wanted.setdefault(group, everyone)
+            for group, names in wanted.items():
+                self._add_fallbacks(found, group, names, setting, entries)
+        default = self._names("default_fallbacks", "every group", self._setting("default_fallbacks"))
+        for group in entries if default else ():
             if group not in found:
                 self._add_fallbacks(found, group, default, "default_fallbacks", entries)
         return found
+
+    def _wanted(self, setting: str, entries: Mapping[str, list[Entry]]) -> dict[str, list[str]]:
+        """By group, the model names that a setting lists; under `*`, those of every group that it does not name."""
+        wanted: dict[str, list[str]] = {}
+        given = self._setting(setting)
+        for item in given if isinstance(given, list) else [] if given is None else [given]:
+            if not isinstance(item, Mapping):
+                self._remarks.append(Remark(LOST, setting, "an entry that is no mapping of a model_name to a list"))
+                continue
+            for group, to in item.items():
+                if str(group) not in entries and group != EVERYONE:
+                    self._remarks.append(Remark(LOST, setting, f"{group}: there is no such model_name"))
+                    continue
+                wanted.setdefault(str(group), []).extend(self._names(setting, str(group), to))
+        return wanted
+
+    def _names(self, setting: str, group: str, to: object) -> list[str]:
+        """Of a list of fallbacks; an entry may be a mapping whose `model` is the name, or the whole list one name."""
+        names: list[str] = []
+        for item in to if isinstance(to, list) else [] if to is None else [to]:
+            name = item.get("model") if isinstance(item, Mapping) else item
+            if not isinstance(name, str):
+                self._remarks.append(Remark(LOST, setting, f"{group}: a fallback that names no model"))
+                continue
+            names.append(name)
+            if isinstance(item, Mapping) and len(item) > 1:
+                others = ", ".join(sorted(str(each) for each in item if each != "model"))
+                text = f"{group} -> {name}: it gets the request as it is, without {others}"
+                self._remarks.append(Remark(LOST, setting, text))
+        return names
 
     def _add_fallbacks(
         self,
         found: dict[str, list[str]],
         group: str,
-        to: object,
+        to: Sequence[str],
         setting: str,
         entries: Mapping[str, list[Entry]],
     ) -> None:
         if setting == "content_policy_fallbacks":
             self._content_policy.add(group)
-        if setting in ("context_window_fallbacks", "content_policy_fallbacks") and group in entries:
+        if setting in ("context_window_fallbacks", "content_policy_fallbacks"):
             text = f"{group}: its fallbacks are tried for every kind of failure, not for this one alone"
             self._remarks.append(Remark(DIFFERS, setting, text))
-        own = {entry.name for entry in entries.get(group, ())}
-        for name in to if isinstance(to, list) else ():
+        own = {entry.name for entry in entries[group]}
+        for name in to:
             if name not in entries:
                 self._remarks.append(Remark(LOST, setting, f"{group} -> {name}: there is no such model_name"))
                 continue
             models = found.setdefault(group, [])
-            models += [each.name for each in entries[str(name)] if each.name not in models and each.name not in own]
-        if group not in entries:
-            self._remarks.append(Remark(LOST, setting, f"{group}: there is no such model_name"))
+            models += [each.name for each in entries[name] if each.name not in models and each.name not in own]
+
+    def _remark_on_wildcard(self, group: str, names: Sequence[str], after: Sequence[str]) -> None:
+        """What a route would have said: there is none for a wildcard, whose models are named by the client."""
+        if after:
+            text = f"{group}: a client that names a model gets that model: a wildcard has no fallbacks here"
+            self._remarks.append(Remark(LOST, "fallbacks", text))
+        for alias in names:
+            if alias != group:
+                text = f"{alias}: {group} is a wildcard, which can have no other name"
+                self._remarks.append(Remark(LOST, "router_settings.model_group_alias", text))
 
     def _aliases(self, entries: Mapping[str, list[Entry]]) -> dict[str, str]:
         given = self._setting("model_group_alias")
         aliases = {}
         for alias, of in given.items() if isinstance(given, Mapping) else ():
             group = of.get("model") if isinstance(of, Mapping) else of
-            if group in entries:
-                aliases[str(alias)] = str(group)
+            if isinstance(group, str) and group in entries:
+                aliases[str(alias)] = group
             else:
                 text = f"{alias}: there is no model_name {group}"
                 self._remarks.append(Remark(LOST, "router_settings.model_group_alias", text))
@@ -195,11 +241,11 @@ class _Conversion:
         master = settings.get("master_key") if isinstance(settings, Mapping) else None
         if not master:
             return []
-        written, stood_there = servers.secret(master, "LITELLM_MASTER_KEY")
+        written, stood_there = self._models.secrets.written(master, "LITELLM_MASTER_KEY")
         text = "the master key may use every model; it does not administer: set GATEWAY_ADMIN_TOKEN for /admin"
         self._remarks.append(Remark(DIFFERS, "general_settings.master_key", text))
         if stood_there:
-            told = "the key stood in the file itself and is not repeated: set LITELLM_MASTER_KEY"
+            told = f"the key stood in the file itself and is not repeated: set {written[2:-1]}"
             self._remarks.append(Remark(DIFFERS, "general_settings.master_key", told))
         return [{"name": "master", "value": written}]
 
@@ -212,11 +258,23 @@ class _Conversion:
                 self._remarks.append(Remark(LOST, str(section), "this section has no equivalent"))
         for section, known in _KNOWN.items():
             settings = self._data.get(section)
+            if section == "litellm_settings":
+                self._remark_on_hidden(settings)
             for name in settings if isinstance(settings, Mapping) else ():
                 if name not in known:
                     kind, text = SETTINGS.get((section, str(name)), (LOST, "this setting has no equivalent"))
                     if text:
                         self._remarks.append(Remark(kind, f"{section}.{name}", text))
+
+    def _remark_on_hidden(self, settings: object) -> None:
+        """What the router's settings say, too: theirs count."""
+        router = self._data.get("router_settings")
+        if not isinstance(router, Mapping) or not isinstance(settings, Mapping):
+            return
+        for name in _KNOWN["litellm_settings"] & _KNOWN["router_settings"]:
+            if None not in (router.get(name), settings.get(name)) and router[name] != settings[name]:
+                text = f"router_settings.{name} is there, too, and counts"
+                self._remarks.append(Remark(LOST, f"litellm_settings.{name}", text))
 
 
 _DEFAULT_KINDS: Iterable[str] = (

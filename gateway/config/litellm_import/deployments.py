@@ -8,8 +8,9 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from gateway.config.litellm_import import servers
-from gateway.config.litellm_import.remarks import DIFFERS, LOST, PARAMS, Remark
-from gateway.config.litellm_import.servers import LITELLM_KEYS, SERVERS, Server
+from gateway.config.litellm_import.remarks import DIFFERS, INFO, LOST, PARAMS, Remark
+from gateway.config.litellm_import.secrets import Secrets, is_no_key, is_secret
+from gateway.config.litellm_import.servers import LITELLM_KEYS, SERVERS, USUAL_KEYS, Server
 from gateway.config.litellm_names import LITELLM_CLOUDS, LITELLM_OPTIONS
 
 _MILLION = 1_000_000
@@ -36,7 +37,11 @@ _TAKEN = frozenset(
     {"model", "api_base", "base_url", "api_key", "timeout", "stream_timeout", "max_retries", "weight", "order"}
     | {"max_parallel_requests", "additional_drop_params", "extra_headers", "headers", "organization", *_PRICES}
 )
-_SECRET = ("secret", "key", "token", "credentials")  # in the name of an option
+_HEADERS = ("extra_headers", "headers", "organization")
+_READ = frozenset(  # of `model_info`, or without a meaning for anybody but LiteLLM
+    {"id", "db_model", "mode", "max_tokens", "max_input_tokens", "max_output_tokens", "created_at", "updated_at"}
+    | {"description", "version", "litellm_provider", *_PRICES, *_SUPPORTS}
+)
 _NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -68,6 +73,7 @@ class Models:
         self.models: dict[str, dict[str, Any]] = {}
         self.comments: dict[tuple[str, str], list[str]] = {}
         self.remarks: list[Remark] = []
+        self.secrets = Secrets()
 
     def read(self, model_list: object) -> dict[str, list[Deployment]]:
         """By group, in the order of the file. What is no deployment is remarked on."""
@@ -88,6 +94,8 @@ class Models:
             info = item.get("model_info")
             found = Deployment(group, path, provider, upstream, params, info if isinstance(info, Mapping) else {})
             groups.setdefault(group, []).append(found)
+            if not params.get("api_key") and (usual := self._usual_key(found)):
+                self.secrets.reserve(usual)
         return groups
 
     def add_group(self, group: str, deployments: Sequence[Deployment]) -> list[Entry]:
@@ -104,7 +112,7 @@ class Models:
         first = deployments[0]
         urls = {self._url(each) for each in deployments}
         same = {(each.provider, each.upstream) for each in deployments} == {(first.provider, first.upstream)}
-        plain = [{n: v for n, v in self._model(each).items() if n != "provider"} for each in deployments]
+        plain = [(self._model(each), [each.params.get(name) for name in _HEADERS]) for each in deployments]
         return (
             same and first.provider in SERVERS and len(urls) == len(deployments) and all(p == plain[0] for p in plain)
         )
@@ -149,12 +157,7 @@ class Models:
         model: dict[str, Any] = {"model": deployment.upstream}
         if self._server(deployment).hosting == "self":
             model["hosting"] = "self"
-        prices = {
-            ours: _per_million(value)
-            for theirs, ours in _PRICES.items()
-            if isinstance(value := params.get(theirs, info.get(theirs)), int | Decimal)
-        }
-        if {"input", "output"} <= prices.keys():
+        if {"input", "output"} <= (prices := _prices(deployment)).keys():
             model["price"] = prices
         if isinstance(window := info.get("max_input_tokens"), int):
             model["context_window"] = window
@@ -169,7 +172,7 @@ class Models:
         if body:
             model["set"] = servers.plain(body)
         if isinstance(dropped := params.get("additional_drop_params"), list):
-            model["drop"] = [str(each) for each in dropped]
+            model["drop"] = [each for each in dropped if _is_member(each)]
         timeout = {
             ours: f"{value}s"
             for theirs, ours in (("timeout", "attempt"), ("stream_timeout", "first_token"))
@@ -212,16 +215,34 @@ class Models:
         given = deployment.params.get("api_base") or deployment.params.get("base_url")
         return servers.base_url(self._server(deployment), deployment.provider, given)
 
+    def _usual_key(self, deployment: Deployment) -> str:
+        """The variable that LiteLLM reads where a deployment has no key."""
+        return self._server(deployment).key or LITELLM_KEYS.get(deployment.provider, "")
+
     def _key(self, deployment: Deployment, label: str) -> str:
-        server = self._server(deployment)
-        usual = server.key or LITELLM_KEYS.get(deployment.provider, "")
         given = deployment.params.get("api_key")
+        path = f"{deployment.path}.litellm_params.api_key"
         if not given:
+            usual = self._usual_key(deployment)
             return "${" + usual + "}" if usual else ""
-        written, stood_there = servers.secret(given, _variable(label, "API_KEY"))
+        usual_url = self._server(deployment).base_url
+        elsewhere = self._url(deployment) not in ("", usual_url)
+        if elsewhere and is_no_key(given):
+            self.remarks.append(Remark(DIFFERS, path, f"{given!r} is no key: none is sent"))
+            return ""
+        if not (elsewhere and usual_url):
+            return self._written(given, _variable(label, "API_KEY"), path)
+        # Another's server must not be sent the key that the provider's own variable is likely to hold.
+        variable = _variable(deployment.group, "API_KEY")
+        if variable in USUAL_KEYS:
+            variable = _variable(deployment.group, "SERVER_API_KEY")
+        return self._written(given, variable, path, scope="elsewhere")
+
+    def _written(self, secret: object, variable: str, path: str, scope: str = "") -> str:
+        written, stood_there = self.secrets.written(secret, variable, scope)
         if stood_there:
-            text = f"a key stood in the file itself and is not repeated: set {written[2:-1]}"
-            self.remarks.append(Remark(DIFFERS, f"{deployment.path}.litellm_params.api_key", text))
+            text = f"it stood in the file itself and is not repeated: set {written[2:-1]}"
+            self.remarks.append(Remark(DIFFERS, path, text))
         return written
 
     def _options(self, deployment: Deployment) -> dict[str, Any]:
@@ -230,19 +251,19 @@ class Models:
         for name, value in deployment.params.items():
             if not _is_option(name) or not isinstance(value, str | int | Decimal):
                 continue
-            if any(word in name for word in _SECRET):
-                options[name], stood_there = servers.secret(value, name.upper())
-                if stood_there:
-                    text = f"it stood in the file itself and is not repeated: set {name.upper()}"
-                    self.remarks.append(Remark(DIFFERS, f"{deployment.path}.litellm_params.{name}", text))
-            else:
-                options[name] = str(servers.environment(value))
+            path = f"{deployment.path}.litellm_params.{name}"
+            hidden = is_secret(name)
+            options[name] = self._written(value, name.upper(), path) if hidden else str(servers.environment(value))
         return options
 
     def _headers(self, deployment: Deployment) -> dict[str, Any]:
         params = deployment.params
         given = params.get("extra_headers") or params.get("headers")
         headers = servers.plain(given) if isinstance(given, Mapping) else {}
+        for name, value in headers.items():
+            if is_secret(name):
+                path = f"{deployment.path}.litellm_params: header {name}"
+                headers[name] = self._written(value, _variable(deployment.group, name), path)
         if isinstance(organisation := params.get("organization"), str):
             headers["OpenAI-Organization"] = servers.environment(organisation)
         return {"headers": headers} if headers else {}
@@ -254,12 +275,28 @@ class Models:
             self.remarks.append(Remark(DIFFERS, f"{deployment.path}.litellm_params", text))
             self.comment("models", name or deployment.group, f"differs: {text}")
         through = deployment.provider in LITELLM_KEYS
+        prices = _prices(deployment)
+        if len({"input", "output"} & prices.keys()) == 1:
+            text = f"only {', '.join(prices)} is given: a price needs input and output, so the model has none"
+            self.remarks.append(Remark(LOST, f"{deployment.path}: price", text))
+        dropped = params.get("additional_drop_params")
+        for each in dropped if isinstance(dropped, list) else ():
+            if not _is_member(each):
+                text = f"{each!r} is no member at the top of a body: `drop` takes out whole members"
+                self.remarks.append(Remark(LOST, f"{deployment.path}.litellm_params.additional_drop_params", text))
         for param in params.keys() - _TAKEN - _BODY:
             if through and _is_option(param):
                 continue
             kind, text = PARAMS.get(param, (LOST, f"{param} has no equivalent" + _beside(deployment)))
             if text:
                 self.remarks.append(Remark(kind, f"{deployment.path}.litellm_params.{param}", text))
+        self._remark_on_info(deployment)
+
+    def _remark_on_info(self, deployment: Deployment) -> None:
+        for name in deployment.info:
+            if name not in _READ:
+                text = INFO.get(str(name), f"{name} has no equivalent")
+                self.remarks.append(Remark(LOST, f"{deployment.path}.model_info.{name}", text))
         mode = deployment.info.get("mode")
         if mode not in (None, "chat", "completion", "embedding", "responses"):
             text = f"mode {mode}: check that its endpoint is served (docs/requests.md)"
@@ -280,13 +317,31 @@ def _is_option(name: str) -> bool:
     return (name in LITELLM_OPTIONS and name != "organization") or name.startswith(LITELLM_CLOUDS)
 
 
+def _prices(deployment: Deployment) -> dict[str, Decimal | int]:
+    """What is known of them: of use only with both input and output, of which embeddings write none."""
+    params, info = deployment.params, deployment.info
+    prices = {
+        ours: _per_million(value)
+        for theirs, ours in _PRICES.items()
+        if isinstance(value := params.get(theirs, info.get(theirs)), int | Decimal)
+    }
+    if "input" in prices and info.get("mode") == "embedding":
+        prices.setdefault("output", 0)
+    return prices
+
+
+def _is_member(name: object) -> bool:
+    """LiteLLM also drops what is inside of members, such as `tools[*].input_examples`."""
+    return isinstance(name, str) and re.fullmatch(r"\w+", name) is not None
+
+
 def _per_million(value: int | Decimal) -> Decimal | int:
     price = Decimal(value) * _MILLION
     return int(price) if price == price.to_integral_value() else price.normalize()
 
 
 def _variable(label: str, what: str) -> str:
-    return f"{re.sub(r'[^A-Za-z0-9]+', '_', label).upper().strip('_')}_{what}"
+    return re.sub(r"[^A-Z0-9]+", "_", f"{label}_{what}".upper()).strip("_")
 
 
 def _beside(deployment: Deployment) -> str:

@@ -79,3 +79,11 @@ PARAMS: Mapping[str, tuple[str, str]] = {
     "use_in_pass_through": (DIFFERS, "use `passthrough:` of the provider"),
 }
 """Of a deployment's `litellm_params`, beyond what is taken over."""
+
+INFO: Mapping[str, str] = {
+    "base_model": "prices are not looked up by it: give the model a `price:`, or the name that the price book has",
+    "access_groups": "list models under `allow:` of a key",
+    "team_id": VIRTUAL,
+    "team_public_model_name": VIRTUAL,
+}
+"""Of a deployment's `model_info`, what is not taken over and can be said better."""

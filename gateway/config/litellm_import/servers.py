@@ -13,6 +13,7 @@ class Server(NamedTuple):
 
 
 OWN = Server(hosting="self")
+ENVIRON = "os.environ/"  # begins a value that LiteLLM reads from the environment
 
 # docs.litellm.ai/docs/providers: those that speak OpenAI's API.
 SERVERS: Mapping[str, Server] = {
@@ -60,6 +61,8 @@ LITELLM_KEYS: Mapping[str, str] = {
     "perplexity": "PERPLEXITYAI_API_KEY",
 }
 
+USUAL_KEYS = {server.key for server in SERVERS.values()} | set(LITELLM_KEYS.values())
+
 # LiteLLM knows the provider of a bare name from its own list; these beginnings tell it for nearly all of them.
 BARE: tuple[tuple[str, str], ...] = (
     ("claude", "anthropic"),
@@ -85,8 +88,8 @@ def split(model: str, given: str = "") -> tuple[str, str]:
 
 def environment(value: object) -> object:
     """LiteLLM's `os.environ/X` -> ours."""
-    if isinstance(value, str) and value.startswith("os.environ/"):
-        return "${" + value.removeprefix("os.environ/") + "}"
+    if isinstance(value, str) and value.startswith(ENVIRON):
+        return "${" + value.removeprefix(ENVIRON) + "}"
     return value
 
 
@@ -97,15 +100,6 @@ def base_url(server: Server, provider: str, api_base: object) -> str:
     url = str(environment(api_base)).rstrip("/")
     needs = provider.startswith("ollama") and not url.endswith("/v1")
     return f"{url}/v1" if needs else url
-
-
-def secret(value: object, variable: str) -> tuple[str, bool]:
-    """What to write for a key, and whether the key itself stood in the file: then it is not repeated."""
-    written = environment(value)
-    if isinstance(written, str) and written.startswith("${"):
-        return written, False
-    name = "${" + variable + "}"
-    return name, isinstance(value, str) and bool(value)
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - YAML can be anything

@@ -182,7 +182,7 @@ class Exchange:
                 self.seen.describe(body, seen.finish, self.json)
         useful = seen is not None and seen.useful
         kind = judge_answer(seen, ends_in_tool_result=not useful and self.call.ends_in_tool_result)
-        if self.call.stream and (kind is None or self.committed):
+        if self.call.stream and not self.call.form.may_be_whole and (kind is None or self.committed):
             return self._failed(Kind.MALFORMED, "a stream was asked for and a whole answer came")
         if kind is Kind.CONTENT_FILTER:
             self.flight.refusal = Refusal(upstream.status, upstream.headers.get("content-type", ""), body)

@@ -27,6 +27,7 @@ _OUTSIDE: Mapping[str, tuple[object, ...]] = {
     "plugins": ([],),
 }
 _OUTSIDE_NAMES = frozenset(_OUTSIDE)
+_FRESH = frozenset({"no-cache", "max-age=0"})
 _OWN_TOOLS = ("function", "custom")
 
 
@@ -57,11 +58,11 @@ class Policy(NamedTuple):
 
 def policy(call: Call) -> Policy:
     """RFC 9111, 5.2.1: `no-store` keeps nothing and, as nobody wants one without the other, reads nothing; `no-cache`
-    wants a fresh answer, which is kept.
+    wants a fresh answer, which is kept; so does `max-age=0`, as browsers say it.
     """
     wishes = {wish.strip().lower() for wish in call.headers.get("cache-control", "").split(",")}
     why_not = "cache-control: no-store" if "no-store" in wishes else _varies(call)
-    return Policy(read=not why_not and "no-cache" not in wishes, keep=not why_not, why_not=why_not)
+    return Policy(read=not why_not and wishes.isdisjoint(_FRESH), keep=not why_not, why_not=why_not)
 
 
 def key(call: Call, principal: Principal, route: str, config_hash: str) -> bytes:

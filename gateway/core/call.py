@@ -15,7 +15,7 @@ from gateway.core.content import Content
 from gateway.core.fields import Fields, wrong
 from gateway.core.forms import FORMS, Endpoint
 from gateway.core.globs import fits
-from gateway.core.hints import Hints, read_hints
+from gateway.core.hints import Hints, by_name, read_hints
 from gateway.core.usage import estimate_tokens
 from gateway.errors import RequestError
 
@@ -90,7 +90,7 @@ class Call:
 
     endpoint: Endpoint
     body: bytes
-    headers: Mapping[str, str]  # lower-case names; of repeated ones the last
+    headers: Mapping[str, str]  # lower-case names; of repeated ones the last, but for lists
     hints: Hints
     model: str  # as requested
     stream: bool
@@ -289,8 +289,7 @@ def parse(endpoint: Endpoint, headers: Sequence[tuple[bytes, bytes]], body: byte
         raise RequestError(str(error), param=error.name) from None
     except ValueError as error:
         raise RequestError(str(error)) from None
-    named = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
-    return Call(endpoint, named, Fields(body, members, json), json)
+    return Call(endpoint, by_name(headers), Fields(body, members, json), json)
 
 
 def outgoing_body(

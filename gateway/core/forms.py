@@ -59,6 +59,7 @@ class Form(NamedTuple):
     binary: bool = False  # an answer that is not made of events is bytes, which pass as they come
     multipart: bool = False  # the request may be a form with files
     speaks_text: bool = False  # some `response_format` are no JSON
+    may_be_whole: bool = False  # some models answer whole where a stream is asked for
 
 
 def _messages(fields: Fields, messages: Any) -> Content:  # noqa: ANN401 - JSON can be anything
@@ -124,7 +125,10 @@ FORMS: Mapping[Endpoint, Form] = {
     Endpoint.IMAGES: Form("prompt", read_text, choices=True, sold="images"),
     Endpoint.IMAGE_EDITS: Form("prompt", read_edit, choices=True, sold="images", multipart=True),
     Endpoint.SPEECH: Form("input", read_text, streams=("stream_format", "sse"), sold="speech", binary=True),
-    Endpoint.TRANSCRIPTIONS: Form("file", read_sound, sold="sound", multipart=True, speaks_text=True),
-    Endpoint.TRANSLATIONS: Form("file", read_sound, sold="sound", multipart=True, speaks_text=True),
+    # whisper-1 takes no notice of `stream`: platform.openai.com/docs/api-reference/audio/createTranscription.
+    Endpoint.TRANSCRIPTIONS: Form(
+        "file", read_sound, sold="sound", multipart=True, speaks_text=True, may_be_whole=True
+    ),
+    Endpoint.TRANSLATIONS: Form("file", read_sound, sold="sound", multipart=True, speaks_text=True, may_be_whole=True),
     Endpoint.PASSTHROUGH: Form("input", read_text, model=MODEL),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +18,7 @@ MAX_TAGS = 32
 MAX_LABEL = 64  # characters of a task or a tag
 MAX_ID = 128  # characters of a session or request id
 
+_LISTS = frozenset({"anthropic-beta", "cache-control", "openai-beta"})
 # Bounded, so that the exact arithmetic on it is too: no client can have us compute 10**999999999.
 DECIMAL = r"([0-9]{1,20}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,2})?"
 _DECIMAL = re.compile(DECIMAL)
@@ -36,6 +37,16 @@ class Hints(NamedTuple):
     client_request_id: str = ""
     strip_metadata: bytes | None = None  # the `metadata` member to send instead; b"" to leave it out; None: untouched
     task_source: str = ""  # where `task` stood, for people: "header x-gateway-task" or "metadata.task"
+
+
+def by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Lower-case names; of repeated ones the last, but for lists, whose lines are one (RFC 9110, 5.3)."""
+    named = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
+    if len(named) != len(headers):
+        for listed in _LISTS & named.keys():
+            values = [value.decode("latin-1") for name, value in headers if name.decode("latin-1").lower() == listed]
+            named[listed] = ", ".join(values)
+    return named
 
 
 def read_hints(headers: Mapping[str, str], metadata: bytes, json: Json) -> Hints:

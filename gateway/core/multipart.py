@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from gateway.core import splice
 from gateway.core.call import Call, Endpoint, Json
 from gateway.core.fields import Fields
+from gateway.core.hints import by_name
 from gateway.errors import RequestError
 
 _FLAGS = frozenset({"stream"})
@@ -38,8 +39,10 @@ class Part(NamedTuple):
 
     @property
     def member(self) -> str:
-        """Clients write a list as several parts named `image[]`."""
-        return self.name.removesuffix("[]")
+        """Clients write a list as several parts named `image[]`, and an object as one for each of its members, named
+        `chunking_strategy[type]` (OpenAI's SDKs).
+        """
+        return self.name.partition("[")[0]
 
 
 class Parts(NamedTuple):
@@ -56,23 +59,33 @@ def parse_form(endpoint: Endpoint, headers: Sequence[tuple[bytes, bytes]], parts
     """As `call.parse`. Raises RequestError (400) that names `param`."""
     members: dict[str, Any] = {}
     for part in parts.parts:
-        value = _value(part)
-        if part.name.endswith("[]"):
-            others = members.setdefault(part.member, [])
-        elif part.name in members:
-            # Which of two would count is for each server to say, so what we decide on could be another's.
-            raise RequestError(f"the part {part.name!r} stands twice", param=part.name)
-        else:
-            members[part.name] = value
-            continue
-        if not isinstance(others, list):
-            raise RequestError(f"the part {part.member!r} stands twice", param=part.member)
-        others.append(value)
+        _put(members, part)
     body = json.dumps(members)
-    named = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
-    call = Call(endpoint, named, Fields(body, splice.spans(body, json), json), json)
+    call = Call(endpoint, by_name(headers), Fields(body, splice.spans(body, json), json), json)
     call.parts = parts
     return call
+
+
+def _put(members: dict[str, Any], part: Part) -> None:
+    """A part's value where its name says: alone, in a list or in an object. Raises RequestError where one is there.
+
+    Which of two would count is for each server to say, so what we decide on could be another's.
+    """
+    value = _value(part)
+    name, inner = part.member, part.name[len(part.member) :]
+    if inner not in ("", "[]"):
+        members, name = members.setdefault(name, {}), inner.removesuffix("[]").removeprefix("[").removesuffix("]")
+        if not isinstance(members, dict):
+            raise RequestError(f"the part {part.member!r} stands twice", param=part.member)
+    if not inner.endswith("[]"):
+        if name in members:
+            raise RequestError(f"the part {part.name!r} stands twice", param=part.name)
+        members[name] = value
+        return
+    others = members.setdefault(name, [])
+    if not isinstance(others, list):
+        raise RequestError(f"the part {part.member!r} stands twice", param=part.member)
+    others.append(value)
 
 
 def outgoing_parts(

@@ -15,8 +15,10 @@ REST = "**"  # as a last segment: whatever follows
 # Unreserved characters and sub-delimiters (RFC 3986, 3.3): where nothing is encoded, nothing is read in two ways.
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 
+_BATCHES = "they are charged a day later, so no budget could hold what they may cost"
 POSTPONED: Mapping[str, str] = {
-    "batches": "they are charged a day later, so no budget could hold what they may cost",
+    "batches": _BATCHES,
+    "messages/batches": _BATCHES,
     "files": "they are for batches, fine-tuning and assistants, which are not served",
     "uploads": "they are for batches, fine-tuning and assistants, which are not served",
     "fine_tuning": "it is charged by what it reads over hours, so no budget could hold what it may cost",
@@ -26,7 +28,7 @@ POSTPONED: Mapping[str, str] = {
     "vector_stores": "they are charged by the day, so no budget could hold what they may cost",
     "videos": "they are charged after the answer, so no budget could hold what they may cost",
 }
-"""First segment of a path -> why there is nothing."""
+"""First segment of a path, or its first two -> why there is nothing."""
 
 
 def is_plain(path: str) -> bool:
@@ -47,7 +49,8 @@ def may_pass(allow: Sequence[str], provider: str) -> bool:
 
 def why_not(path: str) -> str:
     """Of a path below /v1 that is not served: that it is postponed, and why. Empty: nothing is known of it."""
-    why = POSTPONED.get(path.removeprefix("/").split("/")[0])
+    segments = path.removeprefix("/").split("/")
+    why = POSTPONED.get(segments[0]) or POSTPONED.get("/".join(segments[:2]))
     if why is None:
         return ""
     return f"{path[:200]!r} is postponed: {why}. A provider's `passthrough:` can let it through, outside of budgets."

@@ -23,7 +23,7 @@ from gateway.keyring import Keyring
 from gateway.runtime import Gateway, Runtime
 from gateway.server.auth import ANONYMOUS, Authenticator
 from gateway.server.client import AsgiClient
-from gateway.server.errors import ERRORS, OPENAI
+from gateway.server.errors import ANTHROPIC, ERRORS, OPENAI, Errors
 from gateway.server.options import Sizes
 from gateway.server.passing import Found, find_passage
 from gateway.server.protocol import BoundedHttpProtocol, connection_of
@@ -34,6 +34,7 @@ ENDPOINTS = {"/v1" + endpoint.value: endpoint for endpoint in Endpoint if endpoi
 MODELS = "/v1/models"
 HEALTHZ = "/healthz"
 KEPT = "/v1/responses/"  # a response by its id: to be read, deleted or cancelled
+MADE = ("compact", "input_tokens")  # below it, what is no id: platform.openai.com/docs/api-reference/responses
 REQUEST_ID_LIMIT = 128  # characters, as in `gateway.core.hints`
 WATCH_AFTER = 0.05  # seconds; a call that is answered sooner needs no watch for a client that hangs up
 
@@ -73,7 +74,7 @@ class PublicApp:
         arrived = time.monotonic()
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         endpoint = ENDPOINTS.get(path)
-        client.errors = OPENAI if endpoint is None else ERRORS.get(endpoint, OPENAI)
+        client.errors = _errors_of(path, headers) if endpoint is None else ERRORS.get(endpoint, OPENAI)
         request = Request(endpoint.value if endpoint is not None else "other", *_identity(headers), arrived, new_id())
         client.request_id = request.client_request_id or request.id
         principal = ANONYMOUS
@@ -151,7 +152,7 @@ class PublicApp:
         path: str = scope["path"]
         if path == HEALTHZ:
             _require(scope, "GET")
-        if path.startswith(KEPT):
+        if path.startswith(KEPT) and path.removeprefix(KEPT) not in MADE:
             raise RequestError("Responses are not kept here: ask the provider that made it.", status=404)
         if path != MODELS and not path.startswith(MODELS + "/"):
             served = f"There is no {path[:200]!r} here. Served: {', '.join(sorted(ENDPOINTS))}, {MODELS}."
@@ -199,6 +200,12 @@ class Asked(NamedTuple):
     request: Request
     principal: Principal
     scope: Scope
+
+
+def _errors_of(path: str, headers: list[tuple[bytes, bytes]]) -> Errors:
+    """Of what is not served: Anthropic's where its API was called, as its SDKs say with every request."""
+    theirs = path.startswith("/v1/messages/") or any(name == b"anthropic-version" for name, _ in headers)
+    return ANTHROPIC if theirs else OPENAI
 
 
 def _boundary(headers: list[tuple[bytes, bytes]]) -> bytes | None:

@@ -29,7 +29,7 @@ PARTS = 64
 TEXT = 256 * 1024  # bytes of all texts together; OpenAI's longest prompt has 32,000 characters
 HEADER, HEADERS = 4 * 1024, 8  # bytes of a part's header, and how many it may have
 ROOM = 4 * 1024**3  # bytes that lie in files of one process at a time
-NAME = r"[A-Za-z0-9_.-]{1,64}(?:\[\])?"  # of a part
+NAME = r"[A-Za-z0-9_.-]{1,64}(?:\[[A-Za-z0-9_.-]{1,64}\]){0,4}(?:\[\])?"  # of a part
 _NAME = re.compile(NAME)
 _PLAIN = frozenset({b"7bit", b"8bit", b"binary"})
 

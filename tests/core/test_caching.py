@@ -56,8 +56,16 @@ def test_policy(asked: Call, why_not: str) -> None:
     assert policy(asked) == Policy(read=not why_not, keep=not why_not, why_not=why_not)
 
 
-def test_a_fresh_answer_is_kept() -> None:
-    assert policy(call(headers={"cache-control": "max-age=0, No-Cache"}, temperature=0)) == Policy(False, True)
+@pytest.mark.parametrize("value", ["no-cache", "max-age=0", "max-age=0, No-Cache", "max-age=0,no-transform"])
+def test_a_wish_for_a_fresh_answer(value: str) -> None:
+    assert policy(call(headers={"cache-control": value}, temperature=0)) == Policy(False, True)
+
+
+@pytest.mark.parametrize("values", [("no-store", "max-age=60"), ("max-age=60", "no-store")])
+def test_a_header_in_two_lines_is_one(values: tuple[str, str]) -> None:
+    headers = [(b"Cache-Control", value.encode()) for value in values]
+    asked = parse(Endpoint.CHAT, headers, call(temperature=0).body, CODEC)
+    assert policy(asked) == Policy(False, False, "cache-control: no-store")
 
 
 def test_everything_that_matters_is_in_the_key() -> None:

@@ -406,3 +406,10 @@ def test_what_is_only_an_address_is_told(part: dict[str, object], remote: bool) 
     """Nobody can say what it will count, so a budget does not let it in: not within a tool's result either."""
     body = {"model": "m", "messages": [{"role": "user", "content": [part]}]}
     assert parse(Endpoint.MESSAGES, [], json.dumps(body).encode(), CODEC).remote is remote
+
+
+def test_lines_of_one_header() -> None:
+    """RFC 9110, 5.3: of a list they are one; of anything else the last counts."""
+    headers = [(b"anthropic-beta", b"a"), (b"x-session-id", b"1"), (b"Anthropic-Beta", b"b"), (b"x-session-id", b"2")]
+    asked = parse(Endpoint.CHAT, headers, b'{"model": "m", "messages": [{"role": "user", "content": "x"}]}', CODEC)
+    assert asked.headers == {"anthropic-beta": "a, b", "x-session-id": "2"}

@@ -199,6 +199,33 @@ def test_what_is_postponed_says_so(gateway: Gateway, path: str) -> None:
     assert "is postponed" in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "headers", "said"),
+    [
+        ("/messages/batches", {}, "is postponed"),
+        ("/messages/batches/msgbatch_1/results", {}, "is postponed"),
+        ("/messages/nothing", {}, "There is no"),
+        ("/files", {"anthropic-version": "2023-06-01"}, "may not use"),
+        ("/models/nothing", {"anthropic-version": "2023-06-01"}, "There is no model"),
+    ],
+)
+def test_anthropics_clients_are_told_in_their_words(
+    gateway: Gateway, path: str, headers: dict[str, str], said: str
+) -> None:
+    answer = ask(gateway, "GET", path, "all-models", headers=headers)
+    assert answer.json()["type"] == "error"
+    assert said in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"), [("resp_1", "not kept here"), ("compact", "There is no"), ("input_tokens", "no")]
+)
+def test_what_is_below_responses(gateway: Gateway, path: str, said: str) -> None:
+    answer = ask(gateway, "POST", f"/responses/{path}")
+    assert answer.status_code == 404
+    assert said in answer.json()["error"]["message"]
+
+
 def test_without_keys_the_list_is_enough(tmp_path_factory: pytest.TempPathFactory) -> None:
     with Upstream(replies.raw(http(200, b"{}"))) as upstream:
         routes = ROUTES[: ROUTES.index("budgets:")].replace("@BASE@", upstream.base_url)

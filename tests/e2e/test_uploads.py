@@ -206,6 +206,15 @@ def test_a_transcript_that_is_no_json_may_not_be_anything(gateway: Gateway, upst
     recover(gateway, upstream, case._replace(model="tokens"))
 
 
+def test_a_whole_answer_where_a_stream_was_asked_for(gateway: Gateway, upstream: Upstream) -> None:
+    """As whisper-1 answers, by OpenAI's own word: it has been paid for, and is what the client gets."""
+    upstream.script("seconds-up", doc.answer(doc.WHISPER))
+    answer = send(gateway, hearing(stream="true"), "seconds")
+    assert (answer.status_code, answer.json()["text"]) == (200, doc.WHISPER["text"])
+    assert answer.headers["x-gateway-attempts"] == "1"
+    assert row_of(gateway, answer.headers["x-request-id"])["cost_nano"] == 900_000
+
+
 def test_of_silence_the_transcript_is_empty(gateway: Gateway, upstream: Upstream) -> None:
     upstream.script("seconds-up", SILENCE)
     assert send(gateway, doc.HEAR, "try-seconds").json()["text"] == ""

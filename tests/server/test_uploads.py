@@ -6,6 +6,7 @@ import asyncio
 from email.parser import BytesParser
 from email.policy import HTTP
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.core.call import Endpoint
 from gateway.core.multipart import Parts, outgoing_parts, parse_form
-from gateway.errors import Overloaded
+from gateway.errors import Overloaded, RequestError
 from gateway.providers.streamed import Streamed
 from gateway.server.uploads import IN_MEMORY, WRITTEN, FormReader, Room, Spool, boundary_of
 from gateway.wire import CODEC
@@ -95,6 +96,40 @@ def test_a_call_of_a_form() -> None:
     assert (call.model, call.stream, call.last_message, call.attachments) == ("m", True, "\u4f60", 1)
     assert call.decoded("include") == ["logprobs"]
     assert call.body_size == len(body)
+
+
+def test_an_object_in_a_form() -> None:
+    """`chunking_strategy={"type": "server_vad", ...}` as openai 3.57 (Python) writes it."""
+    strategy = (("chunking_strategy[type]", b"server_vad"), ("chunking_strategy[threshold]", b"0.5"))
+    parts = read(
+        form(("model", b"m"), *strategy, ("a[b][c]", b"1"), ("a[d][]", b"2"), ("a[d][]", b"3"), ("file", b"x"))
+    )
+    call = parse_form(Endpoint.TRANSCRIPTIONS, [], parts, CODEC)
+    assert call.decoded("chunking_strategy") == {"type": "server_vad", "threshold": "0.5"}
+    assert call.decoded("a") == {"b][c": "1", "d": ["2", "3"]}
+
+    def names(**edits: Any) -> bytes:
+        pieces = outgoing_parts(parts, model="m", **{"set": {}, "drop": frozenset(), **edits}, json=CODEC)
+        return b"".join(piece for piece in pieces if isinstance(piece, bytes))
+
+    assert names().count(b'name="chunking_strategy[') == 2
+    assert b"chunking_strategy" not in names(drop=frozenset({"chunking_strategy"}))
+    assert names(set={"chunking_strategy": "auto"}).count(b'name="chunking_strategy') == 1
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("a", "a[]"), ("a[]", "a"), ("a", "a[b]"), ("a[b]", "a"), ("a[]", "a[b]"), ("a[b]", "a[b]"), ("a[b]", "a[b][]")],
+)
+def test_what_stands_twice(names: tuple[str, ...]) -> None:
+    parts = read(form(("model", b"m"), ("file", b"x"), *((name, b"1") for name in names)))
+    with pytest.raises(RequestError, match="stands twice"):
+        parse_form(Endpoint.TRANSCRIPTIONS, [], parts, CODEC)
+
+
+def test_a_model_has_one_name() -> None:
+    with pytest.raises(RequestError, match="model must be"):
+        parse_form(Endpoint.TRANSCRIPTIONS, [], read(form(("model[a]", b"m"), ("file", b"x"))), CODEC)
 
 
 @pytest.mark.parametrize("size", [0, IN_MEMORY, IN_MEMORY + 1, WRITTEN * 3 + 5])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import sys
 import time
@@ -75,11 +76,15 @@ def _as_text(config: Config) -> str:
         title = "Paths below /v1 that are let through, outside of routes and budgets"
         sections.append(f"{title}\n" + table(("PROVIDER", "PATHS"), paths))
     if config.keys_declared:
-        names = ", ".join(sorted(key.principal.key for key in config.keys)) or "none: nobody can call"
-        sections.append(f"Keys that open: {names}")
+        sections.append(f"Keys of the file that open: {', '.join(_keys_that_open(config)) or 'none'}")
     if told := (*config.warnings, *config.notices):
         sections.append("Warnings\n" + "\n".join(f"  - {warning}" for warning in told))
     return "\n\n".join(sections)
+
+
+def _keys_that_open(config: Config) -> list[str]:
+    now = datetime.datetime.now(datetime.UTC)
+    return sorted(key.principal.key for key in config.keys if key.expires is None or now < key.expires)
 
 
 def _through(config: Config) -> dict[str, list[str]]:
@@ -136,7 +141,7 @@ def _as_json(config: Config) -> dict[str, Any]:
         "models": [_model_json(model) for model in config.rules.models.values()],
         "passthrough": _through(config),
         "tasks": [task.name for task in config.rules.tasks],
-        "keys": sorted(key.principal.key for key in config.keys) if config.keys_declared else None,
+        "keys": _keys_that_open(config) if config.keys_declared else None,
         "warnings": list(config.warnings),
         "notices": list(config.notices),
     }

@@ -29,7 +29,10 @@ routes:
   - {name: coding, match: {task: coding, has: [tools, images], min_input_tokens: 5},
      use: [qwen, {model: kimi, weight: 3}], order: weighted, fallback: [gpt], baseline: gpt}
   - {name: default, use: [qwen, openai/gpt-4.1]}
-keys: [{name: ci, value: 0123456789abcdef-secret}, {name: gone, value: "${GONE}"}]
+keys:
+  - {name: ci, value: 0123456789abcdef-secret}
+  - {name: gone, value: "${GONE}"}
+  - {name: old, value: fedcba9876543210-secret, expires: 2026-01-01}
 """
 
 
@@ -57,7 +60,7 @@ def test_a_good_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "  kimi   vllm      api      routes.yaml                  $0.6 in, $0.15 cached, $2.5 out",
         "  gpt       openai    OPENAI_API_KEY is not set",
         "  gpt    openai    api      litellm 1.106.2 price book (2026-10-21)  $1.25 in, $0.125 cached, $10 out",
-        "Keys that open: ci",
+        "Keys of the file that open: ci",
         "  - provider openai is disabled: OPENAI_API_KEY is not set",
         "  - key gone opens nothing: GONE is not set",
     ):

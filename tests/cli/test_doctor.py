@@ -226,6 +226,29 @@ def test_a_secret_whose_file_cannot_be_read(place: Place, make: Callable[[Path],
     assert seen.only["fix"].startswith(fix)
 
 
+def test_no_key_that_opens(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once there are keys nobody is anonymous: with all of them ended, each request is a 401."""
+    monkeypatch.setenv("OLD_KEY", "sk-client-0123456789abcdef")
+    keys = 'keys: [{name: old, value: "${OLD_KEY}", expires: 2026-01-01}, {name: gone, value: "${GONE}"}]\n'
+    place.routes.write_text(place.routes.read_text() + keys)
+    seen = place.examine()
+    asleep = [("credentials", "key gone", "warning"), ("credentials", "key old", "warning")]
+    assert (seen.code, sorted(seen.wrong)) == (1, [*asleep, ("credentials", "keys", "failure")])
+    found = {each["subject"]: each["found"] for each in seen.findings}
+    assert found["key old"].startswith("has expired at 2026-01-01")
+    assert found["keys"].endswith("every request is refused with 401")
+    assert main(["keys", "create", "ci", "--config", str(place.routes)]) == 0
+    assert sorted(place.examine().wrong) == asleep
+
+
+def test_keys_that_were_all_revoked(place: Place) -> None:
+    for action in ("create", "revoke"):
+        assert main(["keys", action, "ci", "--config", str(place.routes)]) == 0
+    seen = place.examine()
+    assert (seen.code, seen.wrong) == (1, [("credentials", "keys", "failure")])
+    assert "gateway keys create" in seen.only["fix"]
+
+
 def test_nothing_awake(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VLLM_KEY")
     seen = place.examine()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import datetime
 import os
 import sys
 import threading
@@ -108,11 +109,14 @@ def _looks(args: argparse.Namespace, config: Config | None, raw: Any) -> Iterato
 
 
 def _exposure(args: argparse.Namespace, config: Config | None) -> list[Finding]:
-    keys = None if config is None else config.keys_declared or stores.keys_made(config.counters)
+    made = [] if config is None else stores.keys_made(config.counters)
+    keys = None if config is None else config.keys_declared or bool(made)
     guard = listeners.Guard(keys, args.allow_anonymous, os.environ.get(TOKEN, ""))
     ports = [split_address(address)[1] for address in (args.listen, args.ops_listen)]
     public, operations = (listeners.standing(port) for port in ports)
     found = listeners.judge(args.listen, args.ops_listen, (public, operations), guard)
+    if config is not None:
+        found += settings.of_keys(config, made, datetime.datetime.now(datetime.UTC))
     try:
         read_tracing(os.environ)
     except ValueError as error:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from gateway.config.problems import Warned
 from gateway.config.types import Config
 from gateway.core.routing import Route
 from gateway.errors import ConfigError
+from gateway.stores.keys import StoredKey
 
 CONFIGURATION, CREDENTIALS, PRICES = "configuration", "credentials", "prices"
 _REFERENCE = re.compile(r"\$\{(?:file:([^}]+)|([A-Za-z_]\w*)[^}]*)\}", re.ASCII)
@@ -85,6 +87,22 @@ def of_credentials(config: Config, raw: Any) -> Iterator[Finding]:  # noqa: ANN4
         yield warning(CREDENTIALS, config.path.name, f"secrets stand in the file itself: {', '.join(literal)}",
                       "write ${NAME} or ${file:/run/secrets/name} there, and replace the secret: "
                       "who saw the file has it")  # fmt: skip
+
+
+def of_keys(config: Config, made: Sequence[StoredKey], now: datetime.datetime) -> Iterator[Finding]:
+    """Once there are keys nobody is anonymous, so that one of them has to open. `made`: with `gateway keys create`."""
+    if not (config.keys_declared or made):
+        return
+    expired = [key for key in config.keys if key.expires is not None and key.expires <= now]
+    for key in expired:
+        yield warning(CREDENTIALS, f"key {key.principal.key}", f"has expired at {key.expires}, so it opens nothing",
+                      "give it a later `expires`, or take it out of the file")  # fmt: skip
+    opens = len(config.keys) - len(expired) + sum(key.opens(now.timestamp()) for key in made)
+    if opens:
+        yield ok(CREDENTIALS, "keys", f"{count(opens, 'key')} of clients open{'s' if opens == 1 else ''}")
+    else:
+        yield failure(CREDENTIALS, "keys", "no key opens, so every request is refused with 401",
+                      "`gateway keys create NAME`, or give one of `keys:` its value or a later `expires`")  # fmt: skip
 
 
 def _how_to_wake(why: str) -> str:

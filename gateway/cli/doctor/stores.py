@@ -19,6 +19,7 @@ from pathlib import Path
 from gateway.cli.doctor.findings import Finding, failure, ok, skipped, warning
 from gateway.config.types import Config
 from gateway.stores import cache, keys
+from gateway.stores.keys import StoredKey
 from gateway.stores.schema import MIGRATIONS, connect_read_only
 
 STORE, DISK = "store", "disk"
@@ -149,14 +150,14 @@ def _sound(purpose: str, path: Path, connection: sqlite3.Connection, seconds: fl
     return ok(STORE, purpose, f"{path.name} opens and is sound, {size / 1024**2:.1f} MiB", {"bytes": float(size)})
 
 
-def keys_made(dsn: str) -> bool:
-    """Whether a key was ever made in this store; nothing is made or migrated for the question."""
+def keys_made(dsn: str) -> list[StoredKey]:
+    """All that were ever made in this store, the ended ones too; nothing is made or migrated for the question."""
     path = Path(dsn.removeprefix("sqlite:///"))
     try:
         with closing(connect_read_only(path)) as connection:
-            return keys.revision(connection) > 0
+            return keys.stored(connection)
     except (sqlite3.Error, OSError):  # not there, too old to have any, or damaged, which `look` says
-        return False
+        return []
 
 
 def _user() -> str:

@@ -36,11 +36,14 @@ class GatewayError(Exception):
         self.route = ""  # the route that had been chosen, for the record
 
 
+WHOLE_FILE = "(file)"  # the path of a problem that is not about one setting
+
+
 class Problem(NamedTuple):
     """One thing wrong in a configuration file."""
 
     line: int  # 1-based; 0 where the file as a whole is meant
-    path: str  # dotted, e.g. "routes[0].use[1].model"
+    path: str  # dotted, e.g. "routes[0].use[1].model"; or WHOLE_FILE
     message: str  # what is wrong, and a did-you-mean where there is one
 
 
@@ -55,8 +58,14 @@ class ConfigError(GatewayError):
         self.problems = sorted(problems)
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         lines = [f"{file}: {count}"]
-        lines += [f"  {file}:{p.line}: {p.path}: {p.message}" for p in self.problems]
+        lines += [f"  {_place(file, p)}: {p.message}" for p in self.problems]
         super().__init__("\n".join(lines))
+
+
+def _place(file: str, problem: Problem) -> str:
+    """As compilers write it, so that editors find it."""
+    place = f"{file}:{problem.line}" if problem.line else file
+    return place if problem.path == WHOLE_FILE else f"{place}: {problem.path}"
 
 
 class RequestError(GatewayError):

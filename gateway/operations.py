@@ -70,7 +70,7 @@ def store(config: Config) -> Iterator[sqlite3.Connection]:
         with closing(connect(path, busy_seconds=BUSY)) as connection:
             yield connection
     except (sqlite3.Error, OSError) as error:
-        raise StoreUnavailable(f"{path.name}: {error}") from error
+        raise StoreUnavailable(f"the store {path} cannot be opened: {error}") from error
 
 
 def _created(config: Config) -> list[StoredKey]:
@@ -152,7 +152,7 @@ def _of_a_key(config: Config, name: str) -> Iterator[sqlite3.Connection]:
     except NoSuchKey:
         if any(key.principal.key == name for key in config.keys):
             raise Impossible(f"the key {name} stands in {config.path.name}: change it there", status=409) from None
-        raise Impossible(f"no created key called {name} opens", status=404) from None
+        raise Impossible(f"no created key called {name} is in force", status=404) from None
 
 
 def _new() -> tuple[str, bytes]:

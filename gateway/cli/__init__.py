@@ -11,7 +11,8 @@ import os
 import sys
 from collections.abc import Collection, Sequence
 from importlib import import_module
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from gateway.errors import ConfigError
 
@@ -38,9 +39,7 @@ COMMANDS = {
 
 def parser_of(chosen: Collection[str]) -> argparse.ArgumentParser:
     """With what the chosen commands take: their files, and no others, are imported for it."""
-    parser = argparse.ArgumentParser(
-        prog="gateway", description="An OpenAI-compatible gateway to open and closed models."
-    )
+    parser = _Parser(prog="gateway", description="An OpenAI-compatible gateway to open and closed models.")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
@@ -65,11 +64,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except ConfigError as error:
         print(error, file=sys.stderr)
+        if Path(error.file).absolute() == Path(args.config).absolute() and not Path(args.config).exists():
+            print(
+                "Say --config FILE, or make the file: the one in the repository works without any key.", file=sys.stderr
+            )
         return 1
     except BrokenPipeError:  # the reader (`| head`) has seen enough; Python would complain when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """Takes no abbreviations: a later option that begins alike would break whoever used one."""
+
+    def __init__(self, **given: Any) -> None:  # noqa: ANN401 - argparse's own
+        super().__init__(**{**given, "allow_abbrev": False})
 
 
 class _Version(argparse.Action):

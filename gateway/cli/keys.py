@@ -102,7 +102,7 @@ def _list(config: Config, args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(shown, indent=2, default=float))
     elif not shown:
-        print("No key opens anything. `gateway keys create NAME` makes one.")
+        print("No key is in force. `gateway keys create NAME` makes one.")
     else:
         lines = [[str(row.get(column) or "-") for column in ("name", "team", "state", "from")] for row in shown]
         more = [_more(row) for row in shown]

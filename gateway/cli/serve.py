@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import socket
@@ -15,7 +16,7 @@ from gateway.admission import MAX_IN_FLIGHT
 from gateway.config.fields import parse_duration
 from gateway.config.load import load
 from gateway.config.types import Config
-from gateway.errors import ConfigError, StoreUnavailable
+from gateway.errors import StoreUnavailable
 from gateway.keyring import Keyring
 from gateway.server.listener import bind, is_loopback, show, split_address
 from gateway.server.observe import open_log, warn
@@ -31,11 +32,13 @@ SIZES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--listen", default="127.0.0.1:4000", metavar="HOST:PORT", help="public listener (default %(default)s)"
-    )
+        "--listen", default="127.0.0.1:4000", type=_address, metavar="HOST:PORT",
+        help="public listener (default %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
-        "--ops-listen", default="127.0.0.1:9464", metavar="HOST:PORT", help="operations listener (default %(default)s)"
-    )
+        "--ops-listen", default="127.0.0.1:9464", type=_address, metavar="HOST:PORT",
+        help="operations listener (default %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--workers", type=_workers, default=1, metavar="N", help="worker processes (default %(default)s)"
     )
@@ -77,8 +80,8 @@ def run(args: argparse.Namespace) -> int:
         config = load(options.config)
         _refuse_exposure(config, args)
         public, ops = _bind(args.listen, "--listen"), _bind(args.ops_listen, "--ops-listen")
-    except (ConfigError, StoreUnavailable) as error:
-        print(error, file=sys.stderr)
+    except StoreUnavailable as error:
+        print(f"gateway serve: {error}", file=sys.stderr)
         return 1
     except _RefusalError as refusal:
         print(f"gateway serve: {refusal}", file=sys.stderr)
@@ -119,10 +122,7 @@ def _check_tracing() -> None:
 
 def _refuse_exposure(config: Config, args: argparse.Namespace) -> None:
     """Without keys the public listener stays on loopback (contract section 1)."""
-    try:
-        host, _ = split_address(args.listen)
-    except ValueError as error:
-        raise _RefusalError(f"--listen: {error}") from None
+    host, _ = split_address(args.listen)
     if config.keys_declared or is_loopback(host) or args.allow_anonymous:
         return
     keyring = Keyring(config.counters)
@@ -137,9 +137,19 @@ def _refuse_exposure(config: Config, args: argparse.Namespace) -> None:
 def _bind(address: str, option: str) -> socket.socket:
     try:
         return bind(address)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        if error.errno == errno.EADDRINUSE:
+            reason += f"; end what listens there (ss -ltnp shows it), or give {option} another port"
         raise _RefusalError(f"{option} {address}: {reason}") from None
+
+
+def _address(text: str) -> str:
+    try:
+        split_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _workers(text: str) -> int:

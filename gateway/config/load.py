@@ -11,11 +11,11 @@ from gateway.config.build import Source, build
 from gateway.config.consistency import check
 from gateway.config.interpolate import Interpolation
 from gateway.config.later import take_out
-from gateway.config.problems import WHOLE_FILE, Data, Problems
+from gateway.config.problems import Data, Problems
 from gateway.config.shapes import validated
 from gateway.config.types import Config
 from gateway.config.yamlfile import MAX_BYTES, Document, read
-from gateway.errors import ConfigError
+from gateway.errors import WHOLE_FILE, ConfigError
 
 
 def load(path: Path, environ: Mapping[str, str] | None = None, *, content: bytes | None = None) -> Config:

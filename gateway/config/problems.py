@@ -7,14 +7,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeAlias
 
-from gateway.errors import Problem
+from gateway.errors import WHOLE_FILE, Problem
 
 Path: TypeAlias = tuple[str | int, ...]
 Data: TypeAlias = Any  # parsed YAML: dict, list, str, int, Decimal, bool, None
 
 _SIMPLE = re.compile(r"[A-Za-z0-9_*-]+")
-WHOLE_FILE = "(file)"  # the path of a problem that is not about one setting
-
 _LISTED = 12  # names shown where nothing comes close
 
 

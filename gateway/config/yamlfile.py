@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from gateway.config.problems import WHOLE_FILE, Data, Path, Problems, dotted
+from gateway.config.problems import Data, Path, Problems, dotted
+from gateway.errors import WHOLE_FILE
 
 MAX_BYTES = 8 * 1024 * 1024
 MAX_VALUES = 200_000  # after aliases are expanded: a bomb of nested aliases stops here

@@ -64,7 +64,7 @@ MERGE_BOMB = "a: &a {k: 1}\n" + "".join(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"version: 1\nx: \xff\n", "2: (file): is not UTF-8 text (byte 0xff)"),
+        (b"version: 1\nx: \xff\n", "routes.yaml:2: is not UTF-8 text (byte 0xff)"),
         (b"version: 1\n" + b"#" * MAX_BYTES, "is larger than 8 MiB"),
         (b"a: " + b"[" * 20_000, "nested more than 40 levels deep"),
         (b"a: " + b"{a: " * 20_000, "nested more than 40 levels deep"),

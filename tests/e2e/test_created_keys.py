@@ -165,7 +165,7 @@ def spent(directory: Path) -> float:
         (["create", "x", "--expires", "2020-01-01"], 2, "2020-01-01 is past"),
         (["create", "x", "--budget-usd", "-1"], 2, "budget.limit_usd"),
         (["create", "x\ny"], 2, "name"),
-        (["revoke", "nobody"], 1, "no created key called nobody opens"),
+        (["revoke", "nobody"], 1, "no created key called nobody is in force"),
         (["rotate", "declared"], 1, "stands in routes.yaml"),
         (["rotate", "taken", "--overlap", "soon"], 2, "is not a time like 10m"),
         ([], 2, "ACTION"),

@@ -51,7 +51,7 @@ def compare(lock: Mapping[str, set[str]], have: Mapping[str, str]) -> Finding:
                        f"install with `pip install --require-hashes -r {LOCK}`: only the locked versions "
                        "were tested together")  # fmt: skip
     present = sum(name in have for name in lock)
-    return ok(VERSION, "packages", f"{present} of the {len(lock)} in {LOCK} are here, each in its locked version")
+    return ok(VERSION, "packages", f"{present} are installed, each in the version that {LOCK} has")
 
 
 def _plain(name: str) -> str:

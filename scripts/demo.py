@@ -30,6 +30,7 @@ ROUTES = ROOT / "routes.yaml"
 LEDGER = ROOT / "gateway.db"
 RULES = ROOT / "grafana" / "prometheus"
 SAVED = "sum(gateway_savings_usd_total) - sum(gateway_extra_cost_usd_total)"
+QUESTION = "What is an API gateway? Answer in one sentence."
 HEADLINE = "all:gateway_headline_saving_usd_per_hour:rate5m"
 TERMINAL = sys.stdout.isatty()
 
@@ -167,18 +168,17 @@ def show(headers: Mapping[str, str]) -> None:
 
 
 def plain(client: OpenAI) -> None:
-    heading("1. A plain request")
-    question = "What is an API gateway? Answer in one sentence."
-    print(dim(f"  > {question}"))
+    heading("1. A plain request, with the OpenAI SDK")
+    print(dim(f"  > {QUESTION}"))
     raw = client.chat.completions.with_raw_response.create(
-        model="auto", messages=[{"role": "user", "content": question}], max_tokens=60
+        model="auto", messages=[{"role": "user", "content": QUESTION}], max_tokens=60
     )
     print(f"  {raw.parse().choices[0].message.content}")
     show(raw.headers)
 
 
 def streamed(client: OpenAI) -> None:
-    heading("2. A streamed request")
+    heading("2. A streamed request, with the OpenAI SDK")
     question = "Name three uses of a small language model."
     print(dim(f"  > {question}"))
     with client.chat.completions.with_streaming_response.create(
@@ -198,18 +198,8 @@ def streamed(client: OpenAI) -> None:
 
 
 def explain() -> None:
-    heading("3. Why it went there: gateway explain --model auto --prompt ...")
-    sys.stdout.flush()
-    command = [
-        str(GATEWAY),
-        "explain",
-        "--config",
-        str(ROUTES),
-        "--model",
-        "auto",
-        "--prompt",
-        "What is an API gateway?",
-    ]
+    heading(f'3. Why the first went there: gateway explain --model auto --prompt "{QUESTION}"')
+    command = [str(GATEWAY), "explain", "--config", str(ROUTES), "--model", "auto", "--prompt", QUESTION]
     subprocess.run(command, cwd=ROOT, check=True)
 
 
@@ -237,8 +227,15 @@ def signed(usd: float, digits: int) -> str:
     return f"{'-' if usd < 0 else ''}${abs(usd):.{digits}f}"
 
 
-def where_next(port: int, ops_port: int, prometheus: Prometheus) -> None:
+def where_next() -> None:
     heading("Where to look next")
+    print("  serve it    .venv/bin/gateway serve   (docs/quickstart.md goes on from there)")
+    print("  routes      routes.yaml says who answers: edit it, and `.venv/bin/gateway check` says whether it is right")
+    print("  ledger      gateway.db: one row a request, one an attempt; `.venv/bin/gateway report` adds it up")
+
+
+def serves_on(port: int, ops_port: int, prometheus: Prometheus) -> None:
+    heading("Serving until Ctrl-C")
     body = '{"model": "auto", "messages": [{"role": "user", "content": "Hello!"}]}'
     print(f"  ask it      curl http://127.0.0.1:{port}/v1/chat/completions \\")
     print(f"                -H 'content-type: application/json' -d '{body}'")
@@ -246,8 +243,7 @@ def where_next(port: int, ops_port: int, prometheus: Prometheus) -> None:
     print(f"  metrics     http://127.0.0.1:{ops_port}/metrics")
     if prometheus.program is not None:
         print(f"  Prometheus  {prometheus.url}   (rules and alerts: docs/monitoring.md)")
-    print("  routes      edit routes.yaml: the next request follows it, `gateway check` reads it without serving")
-    print("  ledger      gateway.db: one row a request, one an attempt")
+    print("  routes      save a change of routes.yaml: the next request follows it", flush=True)
 
 
 def main() -> None:
@@ -270,12 +266,15 @@ def main() -> None:
                 streamed(client)
             explain()
             savings(prometheus)
-            where_next(port, ops_port, prometheus)
+            where_next()
             if not once:
-                print("\nServing until Ctrl-C.", flush=True)
+                serves_on(port, ops_port, prometheus)
                 with contextlib.suppress(KeyboardInterrupt):
                     process.wait()
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -93,10 +93,19 @@ class Through:
                 data = await upstream.chunk()
             if not data:
                 break
-            await client.send(data, more=True)
+            await self._send(data, flight, client)
         self._end(flight, "ok", "")
         flight.outcome = "ok"
         await client.send(b"", more=False)
+
+    async def _send(self, data: bytes, flight: Flight, client: Client) -> None:
+        """A client that reads nothing for as long as an upstream may be silent has left, as in any exchange."""
+        try:
+            async with asyncio.timeout(self._limits.idle):
+                await client.send(data, more=True)
+        except TimeoutError:
+            self._end(flight, "cancelled", "the client did not read its answer")
+            raise asyncio.CancelledError from None
 
     def _end(self, flight: Flight, result: str, detail: str) -> None:
         if flight.attempts:

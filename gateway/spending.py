@@ -20,6 +20,7 @@ from typing import NamedTuple, TypeVar
 from gateway.core import purse as arithmetic
 from gateway.core.budgets import Account, Action, Budget, Touch
 from gateway.core.purse import Granted, Hold, Purse, Report, Short, Shortage, Update, Want
+from gateway.core.scopes import MOST_CALLERS
 from gateway.errors import StoreUnavailable
 from gateway.stores.base import Counters, LostOwnerError
 
@@ -29,7 +30,7 @@ RETRY = 0.05  # seconds between two tries of a call that waits for others to giv
 FORGET = 60.0  # seconds without use until an account is forgotten here
 PRUNE = 3600.0  # seconds between two looks for what is old
 MOST_ALIASES = 20_000  # users that are remembered to share an account; of others the store is asked again
-MOST_FOUND = 1_000  # sets of accounts that are remembered
+MOST_FOUND = MOST_CALLERS  # sets of accounts that are remembered: of as many as their touches are
 CLOSE = 5.0  # seconds that `close` waits for a store that cannot be written
 
 T = TypeVar("T")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +14,7 @@ import pytest
 from tests import replies
 from tests.replies import END, chunked, http, stream_head
 from tests.servers import Gateway, until
-from tests.upstream import CUT, Gate, Received, Step, Upstream
+from tests.upstream import CUT, STALL, Gate, Received, Step, Upstream
 
 ROUTES = """
 version: 1
@@ -190,6 +191,29 @@ def test_what_breaks_off_is_seen_to_break_off(gateway: Gateway, upstream: Upstre
     upstream.script("", lambda _: [stream_head() + chunked(b"some"), 0.05, CUT])
     with pytest.raises(httpx.RemoteProtocolError):
         ask(gateway, "POST", "/files")
+
+
+def test_a_client_that_reads_nothing_holds_nothing(tmp_path: Path, upstream: Upstream) -> None:
+    """Its place among the requests under way, and the upstream's connection, are free again."""
+
+    def large(_: Received) -> Iterator[Step]:
+        yield stream_head({"content-type": "application/jsonl"})
+        yield from [chunked(bytes(256 * 1024))] * 100
+        yield STALL
+
+    upstream.script("", large)
+    request = b"POST /v1/files HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n"
+    request += b"authorization: Bearer may-0123456789abcdef\r\n\r\n"
+    routes = ROUTES.replace("@BASE@", upstream.base_url) + "defaults: {timeout: {idle: 500ms}}\n"
+    with Gateway(tmp_path, routes) as other, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", other.port))
+        client.sendall(request)
+        (row,) = other.wait_rows(1)
+        (attempt,) = other.rows("SELECT * FROM attempts")
+        assert upstream.requests[-1].gone.wait(60)
+    assert (row["outcome"], row["status"]) == ("cancelled", 200)
+    assert (attempt["result"], attempt["detail"]) == ("cancelled", "the client did not read its answer")
 
 
 @pytest.mark.parametrize("path", ["/batches", "/realtime", "/vector_stores/vs_1", "/files/a/content"])

@@ -12,6 +12,7 @@ from gateway.binary import BinaryExchange
 from gateway.caching import Answers
 from gateway.charging import Charging, Refused
 from gateway.client import Client
+from gateway.config.types import ProviderConfig
 from gateway.core.attempts import Continue, Past, Try, others_left
 from gateway.core.breaker import Ended
 from gateway.core.call import Call, Json
@@ -58,8 +59,11 @@ class Shared(NamedTuple):
 class Dispatcher:
     """Makes attempts. What failed comes back as history for `next_step`; nothing does when the client is served."""
 
-    def __init__(self, providers: Mapping[str, Provider], shared: Shared) -> None:
+    def __init__(
+        self, providers: Mapping[str, Provider], shared: Shared, accounts: Mapping[str, ProviderConfig]
+    ) -> None:
         self._providers = providers
+        self._accounts = accounts
         self._emit = shared.emit
         self._json = shared.json
         self._in_flight = shared.in_flight
@@ -121,10 +125,11 @@ class Dispatcher:
     async def _exchange(self, step: Try | Continue, target: Target, flight: Flight, given: _Given) -> Past | None:
         """Talks to the upstream, and tells everybody who counts."""
         name = target.model.name
-        provider = self._providers[target.replica.provider or target.model.provider]
+        at = target.replica.provider or target.model.provider
         assert flight.call is not None
         kind = BinaryExchange if flight.call.form.binary else Exchange
-        exchange = kind(flight, step, Surroundings(provider, json=self._json, **given._asdict()))
+        around = Surroundings(self._providers[at], json=self._json, account=self._accounts[at], **given._asdict())
+        exchange = kind(flight, step, around)
         self._count(target, 1)
         self._emit(RequestStarted(name))
         try:

@@ -57,7 +57,7 @@ class Engine:
         self._shared = parts.shared
         self._passing = parts.passing
         self._counting = Counting(parts.providers, parts.shared.json)
-        self._dispatcher = Dispatcher(parts.providers, parts.shared)
+        self._dispatcher = Dispatcher(parts.providers, parts.shared, parts.config.providers)
         self._ledger = parts.ledger
         self._dice = random.Random()  # noqa: S311 - for jitter and weights, not for secrets
 

@@ -13,6 +13,8 @@ import time
 from typing import Any, NamedTuple
 
 from gateway.client import EVENT_STREAM, Client, content, relay
+from gateway.config.redact import without_secrets
+from gateway.config.types import ProviderConfig
 from gateway.core.answers import Seen
 from gateway.core.attempts import Continue, Past, Try
 from gateway.core.call import Endpoint, Json
@@ -54,6 +56,7 @@ class Surroundings(NamedTuple):
     partial: Partial | None = None  # what the client has already seen, to be continued
     charge: Hold = FREE  # what it holds in the budgets
     began: float = 0.0  # when it asked for its place, on the monotonic clock
+    account: ProviderConfig | None = None  # by which the upstream knows us
 
 
 class Exchange:
@@ -69,6 +72,7 @@ class Exchange:
         self.target: Target = flight.plan.targets[step.target]
         self.reason = step.reason
         self.provider = given.provider
+        self._account = given.account
         self.client = given.client
         self.json = given.json
         self._race = given.race
@@ -377,6 +381,8 @@ class Exchange:
 
     def _failed(self, kind: Kind, detail: str) -> Past:
         self._book()
+        if self._account is not None:  # it ends up in logs, rows and messages
+            detail = without_secrets(detail, self._account)
         self._end(str(kind), detail=detail)
         if self.committed:
             self.flight.partial = read_partial(bytes(self.flight.passed), self.json) if self._keep else None

@@ -8,8 +8,10 @@ kept for a short time, by those who want that.
 from __future__ import annotations
 
 from gateway.config.patterns import substitute
+from gateway.config.types import ProviderConfig
 
 SHOWN = "[redacted]"
+_SHORTEST = 8  # letters of a value that is looked for as it is: shorter ones are also words
 
 _ARMOUR = r"[A-Za-z0-9+/=\s\\]"  # base64, its line ends as they are or as JSON writes them
 _KEY = r"-----(?:BEGIN|END) [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
@@ -52,3 +54,14 @@ def redact(text: str) -> tuple[str, int]:
         text, count = each(text)
         found += count
     return text, found
+
+
+def without_secrets(text: str, account: ProviderConfig) -> str:
+    """What an upstream said, without what it was sent to know us by, whatever that looks like, and without what looks
+    like any other secret. Servers quote the key that they refuse.
+    """
+    for value in (account.api_key, *account.headers.values()):
+        for secret in (value, value.rpartition(" ")[2]):  # "Bearer" may go before it
+            if len(secret) >= _SHORTEST:
+                text = text.replace(secret, SHOWN)
+    return redact(text)[0]

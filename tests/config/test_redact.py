@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.redact import SHOWN, redact
+from gateway.config.redact import SHOWN, redact, without_secrets
+from gateway.config.types import ProviderConfig
 
 LETTERS = "abcDEF0123456789ghiJKL"
 PEM = f"-----BEGIN RSA PRIVATE KEY-----\n{'MIIEpAIBAAKCAQEA7bq+/=' * 40}\n-----END RSA PRIVATE KEY-----"
@@ -107,3 +108,12 @@ def test_nobody_can_make_it_slow(piece: str) -> None:
     began = time.thread_time()
     redact(piece * (64 * 1024 // len(piece)))
     assert time.thread_time() - began < 1
+
+
+def test_what_an_upstream_was_sent_is_hidden_whatever_it_looks_like() -> None:
+    headers = {"x-account": "acme", "authorization": "Token open sesame-4711"}
+    account = ProviderConfig("up", "openai", "http://up", "correct horse", headers)
+    said = f"401: no key 'correct horse', Token open sesame-4711 (sesame-4711), sk-{LETTERS}, for acme"
+    assert without_secrets(said, account) == f"401: no key '{SHOWN}', {SHOWN} ({SHOWN}), {SHOWN}, for acme"
+    assert without_secrets("503: the model is loading", account) == "503: the model is loading"
+    assert without_secrets("503: key", account._replace(api_key="", headers={})) == "503: key"

@@ -98,6 +98,23 @@ def test_the_fallback_answers(
     assert [request.model for request in upstream.requests] == [f"a{number}-up", "b-up"]
 
 
+def test_a_key_that_an_upstream_quotes_is_shown_to_nobody(cases: Gateway, upstream: Upstream) -> None:
+    quoting = {"error": {"message": f"Bearer {SECRET} of acme is no good, nor is {SECRET}", "type": "x", "code": None}}
+    refused, failed = replies.status(401, quoting), replies.status(500, quoting)
+    for again in ([refused], [failed, failed]):  # what failed is tried again
+        upstream.script("a-up", *again)
+        answer = cases.chat("a")
+        assert answer.status_code >= 500
+        assert SECRET not in answer.text
+    query = "SELECT request_id, status, detail FROM attempts WHERE model = 'a'"
+    until("both requests' rows", lambda: {row["status"] for row in cases.rows(query)} >= {401, 500})
+    rows = cases.rows(query)
+    shown = "Bearer [redacted] of acme is no good, nor is [redacted]"
+    assert {row["detail"].partition(": ")[2] for row in rows} == {shown}
+    until("the log lines", lambda: all(row["request_id"] in cases.log for row in rows))
+    assert SECRET not in cases.log
+
+
 def test_connect(gateway: Gateway, upstream: Upstream) -> None:
     answer = gateway.chat("both-dead")
     assert answer.status_code == 200

@@ -95,7 +95,7 @@ def spans(record: Record, resource: Resource, at: Mapping[str, Server]) -> Itera
     for attempt in record.attempts:
         start = began + max(0, round(attempt.started * 1e9))
         yield ReadableSpan(
-            name=f"{_operation(record)} {attempt.upstream_model or attempt.model}",
+            name=f"{_operation(record)} {clean(attempt.upstream_model or attempt.model)}",
             context=_context(span, attempt.span_id, state),
             parent=own,
             resource=resource,
@@ -188,8 +188,7 @@ def _attempt(r: Record, a: AttemptRecord, server: Server | None) -> dict[str, Va
         host, port = split.hostname or host, split.port or 443
     if host:
         found["server.address"], found["server.port"] = host, port
-    if r.max_output is not None:
-        found["gen_ai.request.max_tokens"] = r.max_output
+    _asked(found, r)
     if a.status:
         found["http.response.status_code"] = a.status
     if a.response_model:
@@ -205,6 +204,13 @@ def _attempt(r: Record, a: AttemptRecord, server: Server | None) -> dict[str, Va
     for stage, seconds in a.stages._asdict().items():
         _seconds(found, f"gateway.stage.{stage}_seconds", seconds)
     return found
+
+
+def _asked(found: dict[str, Value], r: Record) -> None:
+    if r.n != 1:
+        found["gen_ai.request.choice.count"] = r.n
+    if r.max_output is not None:
+        found["gen_ai.request.max_tokens"] = r.max_output
 
 
 def _usage(found: dict[str, Value], a: AttemptRecord) -> None:

@@ -28,8 +28,10 @@ def hours(where: str = "") -> str:
 
 
 def hardware(where: str = "") -> str:
-    """What machines cost in those hours; all replicas of the gateway say the same rate."""
-    rate = f"max by (model) (avg_over_time(gateway_capacity_usd_per_hour{{{where}}}[$__range]))"
+    """What machines cost in those hours. The rate is the mean of what was recorded of all replicas of the gateway: one
+    that began after a change of the price does not speak for the time before.
+    """
+    rate = f"avg_over_time({CAPACITY}{{{where}}}[$__range])"
     return f"({rate} * ({hours(where)}))"
 
 

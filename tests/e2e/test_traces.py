@@ -105,7 +105,7 @@ def agree(gateway: Gateway, row: dict[str, object], request: Span, attempts: lis
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer(gateway: Gateway, upstream: Upstream, collector: Collector, *, stream: bool) -> None:
     upstream.script("a-up", replies.ok(tokens=Tokens(100, 20, 30, 40)))
-    answer = ask(gateway, "auto", f"answer-{stream}-{gateway.port}", stream=stream, max_tokens=77)
+    answer = ask(gateway, "auto", f"answer-{stream}-{gateway.port}", stream=stream, max_tokens=77, n=1 if stream else 2)
     row = row_of(gateway, answer)
     request, attempts = collector.trace(str(row["trace_id"]), 2)
     agree(gateway, row, request, attempts)
@@ -137,6 +137,7 @@ def test_an_answer(gateway: Gateway, upstream: Upstream, collector: Collector, *
         "http.response.status_code": 200,
     }
     assert expected.items() <= attempt.attributes.items()
+    assert attempt.attributes.get("gen_ai.request.choice.count") == (None if stream else 2)
     assert ("gateway.time_to_first_token_seconds" in attempt.attributes) is stream
     assert attempt.attributes["gateway.stage.first_byte_seconds"] > 0
     assert SECRET not in str(collector.spans)

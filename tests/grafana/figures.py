@@ -36,12 +36,12 @@ class Figure(NamedTuple):
 
     How near it must come: `exact` but for 0.1%; `time`: the machine's time is counted in steps of a scrape, and ends up
     to a step and a scrape too early; `usd`: a sum with the machine's cost in it, which the same makes up to so much
-    smaller.
+    smaller; `share`: such a sum as a share of the whole baseline.
     """
 
     by: tuple[str, ...]
     compute: Compute
-    near: Literal["exact", "time", "usd"] = "exact"
+    near: Literal["exact", "time", "usd", "share"] = "exact"
 
 
 def per_hour(figures: Figures, seconds: float) -> Figures:
@@ -166,7 +166,7 @@ COST: Mapping[str, Mapping[str, Figure]] = {
         "A": Figure((), lambda it, c, r: total(minus(hardware(r), charged(it, EVERYTHING))), "usd"),
     },
     "Net saving": {"A": Figure((), lambda it, c, r: net(it, r), "usd")},
-    "Net saving, share": {"A": Figure((), lambda it, c, r: over(net(it, r), it.baseline(EVERYTHING)), "time")},
+    "Net saving, share": {"A": Figure((), lambda it, c, r: over(net(it, r), it.baseline(EVERYTHING)), "share")},
     "Spent against the baseline, per hour": {
         "A": Figure((), lambda it, c, r: per_hour(it.cost(c, (), PLACE), r.range)),
         "B": Figure((), lambda it, c, r: per_hour(it.baseline(c), r.range)),

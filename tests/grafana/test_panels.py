@@ -188,16 +188,19 @@ def test_it_shows_what_the_ledger_says(seen: Seen, target: Target, figure: Figur
     assert len(shown) == len(found), "labels that are more than these tell series apart"
     expected = figure.compute(seen.ledger, choice, seen.run)
     for key in {*shown, *expected}:
-        near(figure, seen.run, shown.get(key, 0.0), expected.get(key, 0.0))
+        near(figure, seen, shown.get(key, 0.0), expected.get(key, 0.0))
 
 
 def test_recorded_rates_go_on_for_a_scrape_at_most(seen: Seen) -> None:
-    """Or for a tenth more: Prometheus takes less where the last scrape is longer ago."""
-    assert 0.9999 < seen.run.stretch < 1.0001 + 1.1 * seen.run.gap / seen.run.seen
+    """Or for a tenth more: Prometheus takes less where the last scrape is longer ago. They were recorded up to a second
+    before the last scrape, and saw one that was up to a scrape before that.
+    """
+    assert 0.9999 < seen.run.stretch < 1.0001 + 1.1 * seen.run.gap / (seen.run.seen - 1 - seen.run.gap)
 
 
-def near(figure: Figure, run: Run, shown: float, expected: float) -> None:
-    late = 1 + run.gap  # seconds
-    share = {"exact": 0.001, "time": late / run.seen, "usd": 0.001}[figure.near]
-    amount = late / 3600 * MACHINE_USD_PER_HOUR if figure.near == "usd" else 1e-9
+def near(figure: Figure, seen: Seen, shown: float, expected: float) -> None:
+    late = 1 + seen.run.gap  # seconds
+    share = late / seen.run.seen if figure.near == "time" else 0.001
+    usd = late / 3600 * MACHINE_USD_PER_HOUR
+    amount = {"usd": usd, "share": usd / seen.ledger.baseline(EVERYTHING)[()]}.get(figure.near, 1e-9)
     assert shown == pytest.approx(expected, rel=share, abs=amount)

@@ -107,8 +107,10 @@ def test_what_refers_to_something_that_is_kept() -> None:
     assert stored(call()) == ()
     assert stored(call(previous_response_id=None, input=[{"role": "user", "content": "Hi"}])) == ()
     assert stored(call(conversation="c")) == ("conversation",)
-    for item in ({"type": "item_reference", "id": "x"}, {"id": "x"}):
+    drawn = {"type": "image_generation_call", "id": "x"}
+    for item in ({"type": "item_reference", "id": "x"}, {"id": "x"}, drawn):
         assert stored(call(input=[item])) == ("input: item_reference",)
+    assert stored(call(input=[{**drawn, "result": "AAAA"}])) == ()
 
 
 @pytest.mark.parametrize(

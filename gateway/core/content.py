@@ -9,16 +9,21 @@ from gateway.core.usage import text_bytes as size_of
 
 ATTACHMENT_TOKENS = 800  # of one image, sound or file: the middle of what providers count for an image (258 to 1,600)
 
-# The `type` of a part that is no text -> what the model must be able to take. OpenAI's chat and responses APIs.
+# The `type` of a part that is no text -> what the model must be able to take. OpenAI's chat and responses APIs. vLLM
+# takes parts without a type: then it is the name of their member.
 _ATTACHMENTS: Mapping[str, str] = {
     "image_url": "images",
     "input_image": "images",
     "image": "images",
+    "computer_screenshot": "images",
     "input_audio": "audio",
+    "audio_url": "audio",  # vLLM's
     "file": "",  # servers turn it into text or images themselves
     "input_file": "",
     "document": "",  # Anthropic's
     "video_url": "",  # vLLM's, likewise
+    "video": "",  # DashScope's: a list of frames
+    "container_upload": "",  # Anthropic's, by the id of a file
 }
 
 
@@ -27,7 +32,11 @@ _THINKING = ("thinking_blocks", "reasoning_details", "redacted_thinking", "think
 _SIGNATURES = ("signature", "thought_signature", "encrypted_content", "data")
 _THINKING_PARTS = frozenset({"thinking", "redacted_thinking", "reasoning"})
 # Where an attachment's address stands, in OpenAI's chat and responses and in Anthropic's sources; or a file's id.
-_ADDRESSES = ("url", "image_url", "video_url", "file_url", "file_id")
+_ADDRESSES = ("url", "image_url", "video_url", "audio_url", "file_url", "file_id")
+# Where the data themselves stand; some servers take an address there, too: openrouter.ai/docs/features/multimodal/pdfs,
+# alibabacloud.com/help/en/model-studio/qwen-omni.
+_DATA = ("data", "file_data")
+_SCHEME = 16  # characters in which an address shows that it is one
 _PLAIN = 2  # members of a message: its role and its content
 _DEPTH = 4  # levels in which a signature is looked for: extra_content.google.thought_signature, and one for a list
 
@@ -126,14 +135,28 @@ def read_items(given: object) -> Content:
         return Content()
     content = read_messages([item for item in items if "role" in item] or [{}])
     others = [item for item in items if "role" not in item]
-    texts = [item.get(name) for item in others for name in ("arguments", "input", "output")]
-    text_bytes = sum(size_of(text_of(text)) for text in texts)
+    has = set(content.has)
+    text_bytes, attachments, remote = content.text_bytes, content.attachments, content.remote
+    for item in others:
+        text_bytes += sum(size_of(text_of(item.get(name))) for name in ("arguments", "input"))
+        output = item.get("output")  # of a tool: a text, parts, or one part
+        parts = [output] if isinstance(output, dict) else output
+        if not isinstance(parts, list):
+            text_bytes += size_of(text_of(parts))
+            continue
+        size, count = _measure_parts(parts, has)
+        text_bytes, attachments = text_bytes + size, attachments + count
+        remote = remote or any(map(_is_remote, parts))
     last = items[-1]
     role = str(last.get("role") or ("tool" if str(last.get("type", "")).endswith("_output") else "assistant"))
     return content._replace(
-        text_bytes=content.text_bytes + text_bytes,
+        has=frozenset(has),
+        text_bytes=text_bytes,
+        tokens=attachments * ATTACHMENT_TOKENS,
         last_role=role,
         tied=content.tied or bool(others),
+        attachments=attachments,
+        remote=remote,
     )
 
 
@@ -169,8 +192,8 @@ def _measure_parts(parts: Sequence[object], has: set[str]) -> tuple[int, int]:
     for part in parts:
         if not isinstance(part, dict):
             continue
-        kind = part.get("type")
-        if isinstance(kind, str) and kind in _ATTACHMENTS:
+        kind = _kind(part)
+        if kind in _ATTACHMENTS:
             attachments += 1
             has.add(_ATTACHMENTS[kind])
         elif kind == "tool_result":  # Anthropic's: text, or parts again
@@ -183,11 +206,19 @@ def _measure_parts(parts: Sequence[object], has: set[str]) -> tuple[int, int]:
     return text_bytes + sum(map(size_of, _texts(parts))), attachments
 
 
+def _kind(part: Mapping[str, Any]) -> str:
+    """Its `type`, or the name of the member by which a server tells it."""
+    kind = part.get("type")
+    if kind is None:
+        return next((name for name in part if name in _ATTACHMENTS), "")
+    return kind if isinstance(kind, str) else ""
+
+
 def _is_remote(part: object) -> bool:
     """Whether a part brings something that is not in the request itself: a URL, or the id of a file."""
-    kind = part.get("type") if isinstance(part, dict) else None
-    if not isinstance(part, dict) or not isinstance(kind, str):
+    if not isinstance(part, dict):
         return False
+    kind = _kind(part)
     if kind == "tool_result":  # Anthropic's: parts again
         inner = part.get("content")
         return isinstance(inner, list) and any(map(_is_remote, inner))
@@ -196,11 +227,20 @@ def _is_remote(part: object) -> bool:
     holders = [value for value in part.values() if isinstance(value, dict)] + [part]
     if any(_leads_elsewhere(holder.get(name)) for holder in holders for name in _ADDRESSES):
         return True  # whatever else stands beside it
-    return not any(
-        name in holder or (isinstance(holder.get("url"), str) and holder["url"].startswith("data:"))
-        for holder in holders
-        for name in ("data", "file_data")
-    ) and not any(isinstance(value, str) and value.startswith("data:") for value in part.values())
+    if any(_leads_elsewhere(data) and "://" in data[:_SCHEME] for data in _data(holders)):
+        return True
+    return (
+        not any(isinstance(holder.get("url"), str) and holder["url"].startswith("data:") for holder in holders)
+        and not any(name in holder for holder in holders for name in _DATA)
+        and not any(isinstance(value, str) and value.startswith("data:") for value in part.values())
+    )
+
+
+def _data(holders: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for holder in holders:
+        for name in _DATA:
+            if isinstance(data := holder.get(name), str):
+                yield data
 
 
 def _leads_elsewhere(address: object) -> bool:

@@ -92,4 +92,8 @@ def _stored(call: Call) -> tuple[str, ...]:
 
 
 def _refers(item: Any) -> bool:  # noqa: ANN401 - JSON can be anything
-    return isinstance(item, dict) and (item.get("type") == _REFERENCE or item.keys() == {"id"})
+    """By its id alone: a picture's, too (platform.openai.com/docs/guides/image-generation, "Multi-turn editing")."""
+    if not isinstance(item, dict):
+        return False
+    picture = item.get("type") == "image_generation_call" and not item.get("result")
+    return picture or item.get("type") == _REFERENCE or item.keys() == {"id"}

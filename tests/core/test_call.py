@@ -398,6 +398,14 @@ PARTS: list[tuple[dict[str, object], bool]] = [
     ({"type": "tool_result", "content": [{"type": "image", "source": SOURCE}]}, False),
     ({"type": "tool_result", "content": [{"type": "image", "source": {"type": "url", "url": ELSEWHERE}}]}, True),
     ({"type": "text", "text": ELSEWHERE}, False),
+    ({"type": "audio_url", "audio_url": {"url": ELSEWHERE}}, True),
+    ({"type": "video", "video": [ELSEWHERE]}, True),
+    ({"image_url": {"url": ELSEWHERE}}, True),  # vLLM
+    ({"image_url": {"url": DATA}}, False),
+    ({"text": ELSEWHERE}, False),
+    ({"type": "file", "file": {"file_data": ELSEWHERE}}, True),  # OpenRouter
+    ({"type": "input_audio", "input_audio": {"data": ELSEWHERE, "format": "mp3"}}, True),  # DashScope
+    ({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "mp3"}}, False),
 ]
 
 
@@ -406,6 +414,34 @@ def test_what_is_only_an_address_is_told(part: dict[str, object], remote: bool) 
     """Nobody can say what it will count, so a budget does not let it in: not within a tool's result either."""
     body = {"model": "m", "messages": [{"role": "user", "content": [part]}]}
     assert parse(Endpoint.MESSAGES, [], json.dumps(body).encode(), CODEC).remote is remote
+
+
+@pytest.mark.parametrize(
+    ("item", "has", "remote"),
+    [
+        ({"type": "function_call_output", "output": "a text"}, set(), False),
+        ({"type": "function_call_output", "output": [{"type": "input_text", "text": "x"}]}, set(), False),
+        ({"type": "function_call_output", "output": [{"type": "input_image", "image_url": DATA}]}, {"images"}, False),
+        (
+            {"type": "custom_tool_call_output", "output": [{"type": "input_image", "image_url": ELSEWHERE}]},
+            {"images"},
+            True,
+        ),
+        ({"type": "function_call_output", "output": [{"type": "input_file", "file_id": "file-1"}]}, set(), True),
+        (
+            {"type": "computer_call_output", "output": {"type": "computer_screenshot", "image_url": ELSEWHERE}},
+            {"images"},
+            True,
+        ),
+    ],
+)
+def test_what_a_tool_shows_counts(item: dict[str, Any], has: set[str], remote: bool) -> None:
+    """In responses, too: it goes only to models that see, and a budget does not let in what has no bound."""
+    body = {"model": "m", "input": [{"role": "user", "content": "x"}, {"call_id": "1", **item}]}
+    asked = parse(Endpoint.RESPONSES, [], json.dumps(body).encode(), CODEC)
+    attached = int("_image" in str(item) or "file" in str(item) or "screenshot" in str(item))
+    assert (set(asked.has), asked.remote, asked.attachments) == (has, remote, attached)
+    assert asked.ends_in_tool_result
 
 
 def test_lines_of_one_header() -> None:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from gateway.core.call import parse
 from gateway.core.forms import Endpoint
 from gateway.core.rules import Model
-from gateway.core.translate import losses, outgoing, translation
+from gateway.core.translate import Translation, losses, outgoing, translation
+from gateway.core.translate.responses_to_chat import RESPONSES_TO_CHAT
 from gateway.core.usage import read_usage
 from gateway.wire import CODEC
 from tests.core.translating import (
@@ -255,3 +256,32 @@ def test_what_the_client_has_begun_is_not_repeated() -> None:
     answer = {"choices": [{"index": 0, "message": {"content": "[[1]]"}, "finish_reason": "stop"}]}
     assert translate_answer(body, answer)["content"][0]["text"] == "[[1]]"
     assert translate_answer(body, {**answer, "timings": {}})["content"][0]["text"] == "[1]]"
+
+
+@pytest.mark.parametrize("error", [{"error": {"message": "no"}}, {"object": "error", "message": "no", "code": 500}])
+def test_nothing_follows_an_error(error: dict[str, Any]) -> None:
+    """The second is older vLLM's. Taken for nothing, it would make half an answer a whole one."""
+    begun = {"choices": [{"index": 0, "delta": {"content": "Ha"}}]}
+    told = translate_stream({**HI, "stream": True}, [begun, error, "[DONE]"])
+    assert [event["type"] for event in told][-2:] == ["content_block_delta", "error"]
+    assert told[-1]["error"]["message"] == "no"
+    assert translate_answer(HI, error)["type"] == "error"
+
+
+@pytest.mark.parametrize("how", [CHAT, RESPONSES_TO_CHAT], ids=["messages", "responses"])
+def test_arguments_may_be_an_object(how: Translation) -> None:
+    """As TGI and some versions of llama.cpp send them."""
+    body = HI if how is CHAT else {"model": "m", "input": "Hi"}
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": {"city": "K\u00f6ln"}}}
+    for arguments in (call, {**call, "function": {"name": "f", "arguments": '{"city": "K\u00f6ln"}'}}):
+        answer = {"choices": [{"index": 0, "message": {"tool_calls": [arguments]}, "finish_reason": "tool_calls"}]}
+        made = how.answer(
+            parse(_endpoint(how), [], json.dumps(body).encode(), CODEC), json.dumps(answer).encode(), CODEC
+        )
+        said = json.loads(made)
+        given = said["content"][0]["input"] if how is CHAT else json.loads(said["output"][0]["arguments"])
+        assert given == {"city": "K\u00f6ln"}
+
+
+def _endpoint(how: Translation) -> Endpoint:
+    return Endpoint.MESSAGES if how is CHAT else Endpoint.RESPONSES

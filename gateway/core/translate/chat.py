@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from json import dumps
 from typing import Any
 
 from gateway.core.call import Json
@@ -60,9 +61,20 @@ def _inner_text(value: object) -> str:
 
 def tool_calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     calls = message.get("tool_calls")
-    found = [each for each in calls if isinstance(each, dict)] if isinstance(calls, list) else []
+    found = [_call(each) for each in calls if isinstance(each, dict)] if isinstance(calls, list) else []
     old = message.get("function_call")  # how servers said it before there were several
-    return found or ([{"function": old}] if isinstance(old, dict) else [])
+    return found or ([_call({"function": old})] if isinstance(old, dict) else [])
+
+
+def _call(given: dict[str, Any]) -> dict[str, Any]:
+    """With its arguments as text. Of TGI (huggingface/text-generation-inference#2136) and of some versions of llama.cpp
+    (ggml-org/llama.cpp#20198) they are an object.
+    """
+    function = given.get("function")
+    arguments = function.get("arguments") if isinstance(function, dict) else None
+    if not isinstance(arguments, dict):
+        return given
+    return {**given, "function": {**given["function"], "arguments": dumps(arguments, ensure_ascii=False)}}
 
 
 def reported_usage(answer: Mapping[str, Any], choice: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from gateway.core.call import Call, Json
 from gateway.core.sse import Event
 from gateway.core.translate import anthropic
-from gateway.core.translate.chat import first_choice, json_object, reported_usage, texts, tool_calls, word
+from gateway.core.translate.chat import failure, first_choice, json_object, reported_usage, texts, tool_calls, word
 from gateway.core.usage import estimate_tokens, read_usage
 
 _DONE = b"[DONE]"
@@ -32,8 +32,8 @@ def read_answer(call: Call, body: bytes, json: Json) -> bytes:
     answer = json_object(body, json)
     if answer is None:
         return body
-    if answer.get("error"):
-        return json.dumps(_error(500, answer["error"]))
+    if (error := failure(answer)) is not None:
+        return json.dumps(_error(500, error))
     choice = first_choice(answer.get("choices"))
     if choice is None:
         return body
@@ -113,8 +113,10 @@ class Stream:
         chunk = json_object(event.data, self._json)
         if chunk is None:
             return event.raw
-        if chunk.get("error") or event.name == "error":
-            return self._event("error", _error(500, chunk.get("error") or chunk))
+        error = failure(chunk) or (chunk if event.name == "error" else None)
+        if error is not None:
+            self._ended = True
+            return self._event("error", _error(500, error))
         choice = first_choice(chunk.get("choices"))
         self._reported = reported_usage(chunk, choice or {}) or self._reported
         if not self._said:

@@ -61,6 +61,7 @@ class Thinking(NamedTuple):
     also: tuple[str, ...] = ()  # further switches that it knows
     efforts: tuple[str, ...] = ()  # words that `reasoning_effort` may be, beside another switch; empty: any
     off: str = ""  # of reasoning_effort: the word for no thinking; empty: it cannot be switched off
+    always: tuple[str, ...] = ()  # globs of models that have no such word
     noted: str = NOTED
     read: str = ""
 
@@ -161,7 +162,9 @@ DIALECTS: tuple[Dialect, ...] = (
             no_developer="volcengine.com/docs/82379/1494384: system, user, assistant, tool"),
     Dialect("gemini", "Gemini (OpenAI endpoint)", "ai.google.dev/gemini-api/docs/openai",
             ("generativelanguage.googleapis.com",), (),
-            Thinking("reasoning_effort", "ai.google.dev/gemini-api/docs/openai, `Thinking`", off="none")),
+            # "Reasoning cannot be turned off for Gemini 2.5 Pro or 3 models."
+            Thinking("reasoning_effort", "ai.google.dev/gemini-api/docs/openai, `Thinking`", off="none",
+                     always=("gemini-2.5-pro*", "gemini-3*"), read=READ)),
     Dialect("openrouter", "OpenRouter", "openrouter.ai/docs/api-reference/overview", ("openrouter.ai",), (),
             Thinking("reasoning", "openrouter.ai/docs/use-cases/reasoning-tokens",
                      also=("reasoning_effort",), read=READ)),
@@ -224,12 +227,12 @@ def adapted(call: Call, model: Model, upstream_name: str) -> Adapted:
     dialect = BY_NAME.get(model.server)
     if dialect is None or call.endpoint is not Endpoint.CHAT:
         return AS_IT_CAME
-    rules, no_developer = _rules(model.server, upstream_name)
+    rules, thinking, no_developer = _rules(model.server, upstream_name)
     work = _Work(call)
     for rule in rules:
         work.apply(rule)
-    if dialect.thinking is not None:
-        work.switch(dialect.thinking)
+    if thinking is not None:
+        work.switch(thinking)
     if no_developer:
         work.no_developer()
     if dialect.no_named_choice:
@@ -238,8 +241,8 @@ def adapted(call: Call, model: Model, upstream_name: str) -> Adapted:
 
 
 @lru_cache(maxsize=1024)  # a wildcard entry lets clients choose the names
-def _rules(server: str, upstream_name: str) -> tuple[tuple[Drop | Rename, ...], bool]:
-    """Those that hold for a model, and whether it lacks the role `developer`."""
+def _rules(server: str, upstream_name: str) -> tuple[tuple[Drop | Rename, ...], Thinking | None, bool]:
+    """Those that hold for a model, how its thinking is switched, and whether it lacks the role `developer`."""
     dialect = BY_NAME[server]
     name = upstream_name.lower().rpartition("/")[2]
 
@@ -247,7 +250,10 @@ def _rules(server: str, upstream_name: str) -> tuple[tuple[Drop | Rename, ...], 
         return any(fnmatchcase(name, glob) for glob in globs)
 
     rules = tuple(rule for rule in dialect.rules if fits(rule.models) and not fits(rule.but))
-    return rules, bool(dialect.no_developer) and not fits(dialect.developer_models)
+    thinking = dialect.thinking
+    if thinking is not None and fits(thinking.always):
+        thinking = thinking._replace(off="")
+    return rules, thinking, bool(dialect.no_developer) and not fits(dialect.developer_models)
 
 
 class _Work:

@@ -76,6 +76,9 @@ CASES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("ark", "doubao-seed-1-6", {"chat_template_kwargs": {"thinking": False}}, {"thinking": {"type": "disabled"}}),
     ("gemini", "gemini-2.5-flash", {"thinking": {"type": "disabled"}}, {"reasoning_effort": "none"}),
     ("gemini", "gemini-2.5-flash", {"enable_thinking": True}, {}),
+    ("gemini", "gemini-2.5-pro", {"thinking": {"type": "disabled"}}, {}),
+    ("gemini", "gemini-3-flash-preview", {"enable_thinking": False}, {}),
+    ("gemini", "gemini-3-flash-preview", {"reasoning_effort": "low"}, {"reasoning_effort": "low"}),
     ("openrouter", "openai/gpt-5", {"enable_thinking": True, "top_k": 9}, {"reasoning": {"enabled": True}, "top_k": 9}),
     (
         "vllm",

@@ -46,7 +46,7 @@ class Group:
 
 
 class Hardware(NamedTuple):
-    """A self-hosted model over the span of a report."""
+    """A model that is self-hosted or paid by the hour, over the span of a report."""
 
     model: str
     capacity: int | None  # what its machines cost, busy or not; None: its price is not by the hour
@@ -75,23 +75,28 @@ class Headline(NamedTuple):
         return self.baseline - self.api_cost - self.capacity
 
 
-def hardware(models: Mapping[str, Model], charged: Mapping[str, int], seconds: float, at: float) -> list[Hardware]:
+def hardware(
+    models: Mapping[str, Model], charged: Mapping[tuple[str, str], int], seconds: float, at: float
+) -> list[Hardware]:
     """Of all that stand in the configuration or in the ledger. A model that sleeps costs what it was charged.
 
-    `at`: unix seconds; the prices in force then hold for the whole period.
+    A machine costs its hours whoever owns it, as in the metrics. `charged`: by model and hosting. `at`: unix seconds;
+    the prices in force then hold for the whole period.
     """
     found: dict[str, Hardware] = {}
     for name, model in models.items():
         price = price_at(model.price, at)
         machine = price.machine if price is not None else None
-        if model.hosting == "self" and machine is not None and not model.disabled:
+        if machine is not None and not model.disabled:
             capacity = capacity_cost(per_hour(machine, len(model.replicas)), seconds)
-            found[name] = Hardware(name, capacity, charged.get(name, 0))
-    for name, nano in charged.items():
-        found.setdefault(name, Hardware(name, None, nano))
-    return sorted(found.values())
+            found[name] = Hardware(name, capacity, charged.get((name, model.hosting), 0))
+    for (name, hosting), nano in charged.items():
+        if hosting == "self":
+            found.setdefault(name, Hardware(name, None, nano))
+    return sorted(found.values(), key=lambda each: each.model)
 
 
 def headline(total: Group, machines: list[Hardware]) -> Headline:
+    """What was not charged for these machines, an API was paid."""
     capacity = sum(each.charged if each.capacity is None else each.capacity for each in machines)
-    return Headline(total.baseline, total.api_cost, capacity)
+    return Headline(total.baseline, total.cost - sum(each.charged for each in machines), capacity)

@@ -60,13 +60,13 @@ _ATTEMPTS = """count(*), sum(a.cost_nano), sum(a.input_tokens), sum(a.cached_inp
 
 
 class Summary:
-    """`groups` by the values of the dimensions; `total` of everything once; `charged` by self-hosted model."""
+    """`groups` by the values of the dimensions; `total` of everything once; `charged` by model and hosting."""
 
     def __init__(self, by: Sequence[str]) -> None:
         self.by = tuple(by)
         self.groups: dict[tuple[str, ...], Group] = {}
         self.total = Group()
-        self.charged: dict[str, int] = {}
+        self.charged: dict[tuple[str, str], int] = {}
 
     def group(self, values: tuple[str, ...]) -> Group:
         found = self.groups.get(values)
@@ -121,16 +121,16 @@ class Summing:
                 _add_requests(summary.total, figures)
                 added += figures[0]
         for row in self._all(_of_attempts(summary.by), low, high):
-            values, (purpose, model, *figures) = row[: len(summary.by)], row[len(summary.by) :]
-            _add_attempts(summary.group(values), purpose, model, figures)
+            values, (purpose, model, hosting, *figures) = row[: len(summary.by)], row[len(summary.by) :]
+            _add_attempts(summary.group(values), purpose, hosting, figures)
             if not tags:
-                _add_total(summary, purpose, model, figures)
+                _add_total(summary, purpose, (model, hosting), figures)
         if tags:  # a request may be in several groups, or their sum would do
             for figures in self._all(_of_requests(()), low, high):
                 _add_requests(summary.total, figures)
                 added += figures[0]
-            for purpose, model, *figures in self._all(_of_attempts(()), low, high):
-                _add_total(summary, purpose, model, figures)
+            for purpose, model, hosting, *figures in self._all(_of_attempts(()), low, high):
+                _add_total(summary, purpose, (model, hosting), figures)
         return added
 
     def _all(self, query: str, *given: float) -> list[Any]:
@@ -145,7 +145,7 @@ def _of_requests(by: Sequence[str]) -> str:
 
 def _of_attempts(by: Sequence[str]) -> str:
     names = [DIMENSIONS[name].of_attempt or DIMENSIONS[name].of_request for name in by]
-    names += ["a.purpose", "CASE a.hosting WHEN 'self' THEN a.model ELSE NULL END"]
+    names += ["a.purpose", "a.model", "a.hosting"]
     tables = "requests AS r JOIN attempts AS a ON a.request_id = r.id" + (_TAGS if "tag" in by else "")
     return _query([*names, _ATTEMPTS], tables, len(names))
 
@@ -168,17 +168,17 @@ def _add_requests(group: Group, figures: Sequence[int]) -> None:
     group.unpriced += unpriced
 
 
-def _add_attempts(group: Group, purpose: str, model: str | None, figures: Sequence[int]) -> None:
+def _add_attempts(group: Group, purpose: str, hosting: str, figures: Sequence[int]) -> None:
     attempts, cost, *tokens, estimated = figures
     group.attempts += attempts
     group.cost += cost
     group.purposes[purpose] = group.purposes.get(purpose, 0) + cost
-    group.self_hosted += cost if model is not None else 0
+    group.self_hosted += cost if hosting == "self" else 0
     group.tokens = [before + more for before, more in zip(group.tokens, tokens, strict=True)]
     group.estimated += estimated
 
 
-def _add_total(summary: Summary, purpose: str, model: str | None, figures: Sequence[int]) -> None:
-    _add_attempts(summary.total, purpose, model, figures)
-    if model is not None:
-        summary.charged[model] = summary.charged.get(model, 0) + figures[1]
+def _add_total(summary: Summary, purpose: str, who: tuple[str, str], figures: Sequence[int]) -> None:
+    """`who`: model and hosting."""
+    _add_attempts(summary.total, purpose, who[1], figures)
+    summary.charged[who] = summary.charged.get(who, 0) + figures[1]

@@ -144,6 +144,20 @@ def test_the_headline_counts_hardware_by_the_hour(tmp_path: Path) -> None:
     assert "own hardware, idle included  -$24" in text
 
 
+def test_a_machine_costs_its_hours_whoever_owns_it(tmp_path: Path) -> None:
+    """As the metrics have it. What was charged while it was hosted otherwise is no part of these hours."""
+    rented = ATTEMPT._replace(model="own", hosting="api", usage=USED, cost_nano=2_222_222)
+    before = ATTEMPT._replace(model="own", hosting="self", usage=USED, cost_nano=1_000_000)
+    made = [record("a", rented)._replace(started=START), record("b", before)._replace(started=START + 60)]
+    folder = small(tmp_path, [each._replace(baseline_nano=3_000_000) for each in made])
+    (folder / "routes.yaml").write_text(ROUTES.replace("hosting: self", "hosting: api"))
+    found = reported(folder, "--until", "2026-11-02T03:00:00")
+    [hardware] = found["hardware"]
+    assert (nano(hardware["capacity_usd"]), nano(hardware["charged_usd"])) == (24 * 10**9, 2_222_222)
+    assert nano(found["headline"]["api_cost_usd"]) == 1_000_000
+    assert nano(found["headline"]["saving_usd"]) == 6_000_000 - 1_000_000 - 24 * 10**9
+
+
 def test_tags_days_and_a_period(tmp_path: Path) -> None:
     made = [
         record("a")._replace(started=START - 1, tags=("x", "y")),

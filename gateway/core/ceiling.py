@@ -41,6 +41,8 @@ _HIGH = bytes(range(128, 256))
 _EXTRAS: Mapping[str, tuple[object, ...]] = {
     "web_search_options": (),  # OpenAI: platform.openai.com/docs/pricing, "Built-in tools"
     "plugins": ((),),  # OpenRouter: openrouter.ai/docs/features/web-search
+    "models": (),  # OpenRouter: others may answer, at their prices (openrouter.ai/docs/guides/routing/model-fallbacks)
+    "fallbacks": (),  # the same, in Anthropic's messages
     "search_parameters": (),  # xAI: docs.x.ai/docs/guides/live-search
     "enable_search": (False,),  # Qwen: help.aliyun.com/zh/model-studio
     "prediction": (),  # OpenAI: rejected tokens of a prediction are billed as output

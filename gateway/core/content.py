@@ -10,7 +10,7 @@ from gateway.core.usage import text_bytes as size_of
 ATTACHMENT_TOKENS = 800  # of one image, sound or file: the middle of what providers count for an image (258 to 1,600)
 
 # The `type` of a part that is no text -> what the model must be able to take. OpenAI's chat and responses APIs. vLLM
-# takes parts without a type: then it is the name of their member.
+# takes parts without a type, or with an id to keep them by: then it is the name of their member.
 _ATTACHMENTS: Mapping[str, str] = {
     "image_url": "images",
     "input_image": "images",
@@ -24,6 +24,10 @@ _ATTACHMENTS: Mapping[str, str] = {
     "video_url": "",  # vLLM's, likewise
     "video": "",  # DashScope's: a list of frames
     "container_upload": "",  # Anthropic's, by the id of a file
+    "document_url": "",  # Mistral's
+    "image_embeds": "images",  # vLLM's, and the two below
+    "audio_embeds": "audio",
+    "prompt_embeds": "",
 }
 
 
@@ -32,7 +36,7 @@ _THINKING = ("thinking_blocks", "reasoning_details", "redacted_thinking", "think
 _SIGNATURES = ("signature", "thought_signature", "encrypted_content", "data")
 _THINKING_PARTS = frozenset({"thinking", "redacted_thinking", "reasoning"})
 # Where an attachment's address stands, in OpenAI's chat and responses and in Anthropic's sources; or a file's id.
-_ADDRESSES = ("url", "image_url", "video_url", "audio_url", "file_url", "file_id")
+_ADDRESSES = ("url", "image_url", "video_url", "audio_url", "document_url", "file_url", "file_id")
 # Where the data themselves stand; some servers take an address there, too: openrouter.ai/docs/features/multimodal/pdfs,
 # alibabacloud.com/help/en/model-studio/qwen-omni.
 _DATA = ("data", "file_data")
@@ -207,11 +211,12 @@ def _measure_parts(parts: Sequence[object], has: set[str]) -> tuple[int, int]:
 
 
 def _kind(part: Mapping[str, Any]) -> str:
-    """Its `type`, or the name of the member by which a server tells it."""
+    """Its `type`, or the name of the member by which a server tells it (vLLM, vllm/entrypoints/chat_utils.py)."""
     kind = part.get("type")
-    if kind is None:
-        return next((name for name in part if name in _ATTACHMENTS), "")
-    return kind if isinstance(kind, str) else ""
+    named = kind if isinstance(kind, str) else ""
+    if kind is None or part.get("uuid") is not None:
+        return next((name for name in part if name in _ATTACHMENTS), named)
+    return named
 
 
 def _is_remote(part: object) -> bool:

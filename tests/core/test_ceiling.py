@@ -24,6 +24,9 @@ PRICE = Price("routes.yaml", Rates(IN, IN // 10, IN, OUT, OUT))
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 REMOTE = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
 HELLO = {"role": "user", "content": "hello"}
+# What a tool showed, in the responses API.
+SHOWN = {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_image", "file_id": "file-1"}]}
+SCREEN = {"type": "computer_call_output", "output": {"type": "computer_screenshot", "image_url": "https://example.com"}}
 
 
 def chat(*parts: object, **members: Any) -> Call:
@@ -123,6 +126,16 @@ def test_input() -> None:
         (chat(REMOTE), {"context_window": 1000}, "only an address"),
         (chat(IMAGE), {}, "without a known context window"),
         (chat({"type": "file", "file": {"file_id": "file-1"}}), {"context_window": 9}, "only an address"),
+        (chat({"type": "audio_url", "audio_url": {"url": "https://example.com/a.wav"}}), {}, "only an address"),
+        (chat({"type": "video", "video": ["https://example.com/1.jpg"]}), {"context_window": 9}, "only an address"),
+        (chat({"type": "document_url", "document_url": "https://example.com/a.pdf"}), {}, "only an address"),
+        (chat({"image_url": "https://example.com/a.png"}), {"context_window": 9}, "only an address"),
+        (chat({"type": "text", "uuid": "1", "audio_url": "https://example.com/a"}), {}, "only an address"),
+        (chat({"type": "image_embeds", "image_embeds": "AAAA", "uuid": "1"}), {"context_window": 9}, "only an address"),
+        (chat(models=["large"]), {}, "`models`"),
+        (other(Endpoint.MESSAGES, messages=[HELLO], max_tokens=9, fallbacks=[{"model": "x"}]), {}, "`fallbacks`"),
+        (other(Endpoint.RESPONSES, input=[SHOWN]), {"context_window": 9}, "only an address"),
+        (other(Endpoint.RESPONSES, input=[SCREEN]), {"context_window": 9}, "only an address"),
         (chat(web_search_options={}), {}, "`web_search_options`"),
         (chat(tools=[{"type": "web_search"}]), {}, "a tool that the provider runs"),
         (chat(tools=[{"type": "builtin_function", "function": {"name": "$web_search"}}]), {}, "the provider runs"),
@@ -146,7 +159,8 @@ def test_what_has_no_bound_needs_max_extra_usd(call: Call, model: Any, says: str
     [
         chat(service_tier="auto"),
         chat(service_tier=None, web_search_options=None),
-        chat(enable_search=False, plugins=[]),
+        chat(enable_search=False, plugins=[], models=[]),
+        chat({"type": "text", "text": "x", "image_url": None}),
         chat(tools=[{"type": "function", "function": {"name": "f"}}, {"type": "custom", "custom": {"name": "g"}}]),
     ],
 )

@@ -15,6 +15,7 @@ from gateway.core.dialects import adapted
 from gateway.core.multipart import Parts
 from gateway.core.traces import Header
 from gateway.errors import UpstreamFailure
+from gateway.providers.account import as_anthropics, is_anthropics, key_headers
 from gateway.providers.base import REFUSAL_LIMIT, REFUSAL_SECONDS, Attempt, Upstream
 from gateway.providers.http import HttpClient
 from gateway.providers.streamed import Streamed, form_body
@@ -66,16 +67,15 @@ class OpenAIProvider:
         self._azure = str(config.options.get("api_version", ""))  # Azure's paths and key header where it is given
         self._client = HttpClient(config.base_url, ca_file=config.ca_file, max_idle=max_idle)
         fixed = {"content-type": "application/json", "user-agent": f"open-model-gateway/{__version__}"}
-        if config.api_key and self._azure:
-            fixed["api-key"] = config.api_key
-        elif config.api_key:
-            fixed["authorization"] = f"Bearer {config.api_key}"
+        fixed |= key_headers(config)
         fixed |= {name.lower(): value for name, value in config.headers.items()}
         self._fixed = frozenset(fixed)
         headers = [sendable(config.name, name, value) for name, value in fixed.items()]
         self._plain: list[Header] = headers if "accept" in fixed else [*headers, (b"accept", b"application/json")]
         self._stream: list[Header] = headers if "accept" in fixed else [*headers, (b"accept", b"text/event-stream")]
         self._any: list[Header] = headers if "accept" in fixed else [*headers, (b"accept", b"*/*")]
+        # At its own address Anthropic has OpenAI's chat, too, with OpenAI's headers.
+        self._anthropic = config if is_anthropics(config) else None
         self._without_usage: dict[str, None] = {}  # upstream models known to reject `stream_options`, oldest first
 
     async def open(self, attempt: Attempt) -> Upstream:
@@ -142,7 +142,8 @@ class OpenAIProvider:
         await self._client.close()
 
     async def _ask(self, timeout: float) -> Upstream:  # noqa: ASYNC109  # as above
-        return await self._client.get(self._path("/models"), self._plain, connect_timeout=timeout)
+        headers = self._plain if self._anthropic is None else as_anthropics(self._plain, self._anthropic)
+        return await self._client.get(self._path("/models"), headers, connect_timeout=timeout)
 
     async def _send(self, attempt: Attempt, *, ask_usage: bool) -> Upstream:
         call, target, cap, on_sending, trace, upload = attempt
@@ -150,7 +151,7 @@ class OpenAIProvider:
         ours = model.set
         if cap is not None:
             ours = {**ours, model.cap_name if call.endpoint is Endpoint.CHAT else call.form.caps[-1]: cap}
-        headers = self._headers(call, trace)
+        headers = self.headers(call, trace)
         body: bytes | Streamed
         if upload is not None and call.parts is not None:
             body = form_body(call, target, upload)
@@ -172,9 +173,11 @@ class OpenAIProvider:
         deployment = f"/deployments/{quote(model, safe='')}" if model else ""
         return f"/openai{deployment}{path}?api-version={quote(self._azure, safe='')}"
 
-    def _headers(self, call: Call, trace: tuple[Header, ...] | None) -> Sequence[Header]:
+    def headers(self, call: Call, trace: tuple[Header, ...] | None) -> Sequence[Header]:
         """Ours, and the few of the client's that the contract lets through; a configured header wins."""
-        ours = self._stream if call.stream else self._any if call.form.binary else self._plain
+        ours: Sequence[Header] = self._stream if call.stream else self._any if call.form.binary else self._plain
+        if self._anthropic is not None and call.form.api != "chat":
+            ours = as_anthropics(ours, self._anthropic, call.headers)
         passed: list[Header] = []
         if trace is not None:
             passed += [header for header in trace if header[0].decode() not in self._fixed]

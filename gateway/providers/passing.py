@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from gateway import __version__
 from gateway.config.types import ProviderConfig
 from gateway.core.traces import Header
+from gateway.providers.account import as_anthropics, is_anthropics, key_headers
 from gateway.providers.base import Passage, Upstream
 from gateway.providers.http import HttpClient
 from gateway.providers.openai import PASSED_ON, is_clean, sendable
@@ -47,8 +48,8 @@ class PassingProvider:
     def __init__(self, config: ProviderConfig) -> None:
         self._client = HttpClient(config.base_url, ca_file=config.ca_file, max_idle=IDLE)
         fixed = {"user-agent": f"open-model-gateway/{__version__}"}
-        if config.api_key:
-            fixed["authorization"] = f"Bearer {config.api_key}"
+        fixed |= key_headers(config)
+        self._anthropic = config if is_anthropics(config) else None
         fixed |= {name.lower(): value for name, value in config.headers.items()}
         self._fixed = frozenset(fixed)
         self._headers = [sendable(config.name, name, value) for name, value in fixed.items()]
@@ -58,7 +59,7 @@ class PassingProvider:
         return await self._client.send(
             passage.method.encode("ascii"),
             passage.target,
-            self._passed(passage),
+            self.headers(passage),
             b"" if passage.size == 0 else body,
             CONNECT_SECONDS,
         )
@@ -66,8 +67,10 @@ class PassingProvider:
     async def close(self) -> None:
         await self._client.close()
 
-    def _passed(self, passage: Passage) -> Sequence[Header]:
+    def headers(self, passage: Passage) -> Sequence[Header]:
         passed = list(self._headers)
+        if self._anthropic is not None:
+            passed = as_anthropics(passed, self._anthropic, passage.call.headers)
         for name, value in passage.call.headers.items():
             known = name in PASSED or name.startswith("anthropic-")
             if known and name not in self._fixed and is_clean(name, value):

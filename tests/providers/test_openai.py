@@ -14,8 +14,9 @@ from gateway.config.types import ProviderConfig
 from gateway.core.call import Endpoint, parse
 from gateway.core.rules import Model, Target, Timeouts
 from gateway.errors import UpstreamFailure
-from gateway.providers.base import Attempt
+from gateway.providers.base import Attempt, Passage
 from gateway.providers.openai import REMEMBERED, OpenAIProvider
+from gateway.providers.passing import PassingProvider
 from gateway.wire import CODEC
 
 KEY = "sk-very-secret"
@@ -122,6 +123,46 @@ def test_without_a_key_none_is_sent(serve: Any) -> None:
 
     asyncio.run(main())
     assert not {"authorization", "openai-beta"} & upstream.headers[0].keys()
+
+
+OWN = "https://api.anthropic.com/v1"
+ANTHROPICS: list[tuple[str, Endpoint, dict[str, str], dict[str, str], dict[str, str]]] = [
+    (OWN, Endpoint.MESSAGES, {}, {}, {"x-api-key": KEY, "anthropic-version": "2023-06-01"}),
+    (OWN, Endpoint.COUNT_TOKENS, {}, {}, {"x-api-key": KEY, "anthropic-version": "2023-06-01"}),
+    (OWN, Endpoint.MESSAGES, {"x-api-key": "theirs", "anthropic-version": "2099"}, {},
+     {"x-api-key": KEY, "anthropic-version": "2099"}),
+    (OWN, Endpoint.MESSAGES, {"anthropic-version": "2099"}, {"x-api-key": "a", "anthropic-version": "2000"},
+     {"x-api-key": "a", "anthropic-version": "2000"}),
+    (OWN, Endpoint.CHAT, {"x-api-key": "theirs"}, {}, {"authorization": f"Bearer {KEY}"}),
+    ("https://elsewhere.test/v1", Endpoint.MESSAGES, {"x-api-key": "theirs"}, {}, {"authorization": f"Bearer {KEY}"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("url", "endpoint", "given", "configured", "sent"), ANTHROPICS)
+def test_anthropics_own_api_is_told_whose_request_it_is(
+    url: str, endpoint: Endpoint, given: dict[str, str], configured: dict[str, str], sent: dict[str, str]
+) -> None:
+    """It takes no key as a bearer's token, and no request without a version."""
+    config = ProviderConfig("p", "openai", url, KEY, configured)
+    body = b'{"model": "m", "max_tokens": 1, %b}' % MESSAGES
+    call = attempt(body, given, endpoint=endpoint).call
+    headers = OpenAIProvider(config).headers(call, None)
+    telling = ("authorization", "x-api-key", "anthropic-version")
+    found = [(name.decode(), value.decode()) for name, value in headers if name.decode() in telling]
+    assert dict(found) == sent
+    assert len(found) == len(sent), "none twice"
+
+
+def test_what_is_let_through_to_anthropic() -> None:
+    async def nothing() -> bytes:
+        return b""
+
+    call = parse(Endpoint.PASSTHROUGH, [], b'{"input": ""}', CODEC)
+    passing = PassingProvider(ProviderConfig("p", "openai", OWN, KEY))
+    headers = passing.headers(Passage("p", "GET", "/messages/batches", call, 0, nothing))
+    assert (b"x-api-key", KEY.encode()) in headers
+    assert (b"anthropic-version", b"2023-06-01") in headers
+    assert b"authorization" not in dict(headers)
 
 
 def test_set_and_drop(serve: Any) -> None:

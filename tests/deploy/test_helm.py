@@ -212,6 +212,16 @@ def test_secrets_are_only_referred_to() -> None:
     assert files == [{"secretName": "eu", "defaultMode": 0o440}]
 
 
+def test_a_secret_whose_name_has_dots_is_mounted() -> None:
+    """Kubernetes takes dots in a Secret's name, and none in a volume's."""
+    (given,) = helm({"secretFiles": ["eu.models"]})
+    (spec,) = [each["spec"]["template"]["spec"] for each in given.manifests if each["kind"] == "Deployment"]
+    (volume,) = [each for each in spec["volumes"] if "secret" in each]
+    assert (volume["name"], volume["secret"]["secretName"]) == ("secret-eu-models", "eu.models")
+    (mount,) = [each for each in spec["containers"][0]["volumeMounts"] if each["name"] == volume["name"]]
+    assert mount["mountPath"] == "/run/secrets/eu.models"
+
+
 def test_the_ledger_outlives_the_release() -> None:
     (claim,) = of("defaults", "PersistentVolumeClaim")
     assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
@@ -320,6 +330,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "too little time": ({"terminationGracePeriodSeconds": 30}, "is 30, but the drain takes up to 35 s"),
     "a drain past the chart": ({"extraArgs": ["--drain-timeout=120s"]}, "extraArgs has --drain-timeout=120s"),
+    "routes that are none": ({"routes": "\n"}, "`routes` has no `version: 1`"),
+    "routes in braces": ({"routes": "{version: 1}"}, "the chart cannot add them"),
+    "routes that are indented": ({"routes": "  version: 1\n"}, "the chart cannot add them"),
+    "routes that have an end": ({"routes": "version: 1\n...\n"}, "the chart cannot add them"),
     "routes that are no YAML": ({"routes": "version: ["}, "`routes` is not YAML"),
     "an unknown value": ({"replicas": 2}, "replicas"),
     "a wrong type": ({"workers": "many"}, "workers"),

@@ -6,7 +6,9 @@ do not hide them: neither below /root nor below /tmp.
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -164,6 +166,23 @@ def test_its_protections_are_in_force(machine: Machine) -> None:
         assert "Read-only file system" in refused.stderr, place
     hidden = machine.run(*within, "cat /etc/open-model-gateway/environment; ls -A /root /tmp")
     assert KEY not in hidden.stdout
+
+
+def test_the_doctor_sees_what_the_gateway_sees(machine: Machine) -> None:
+    """The line of docs/deploy.md. `systemd-run` waits by way of D-Bus, as every machine has it."""
+    system("dbus-daemon")
+    for name, line in (("passwd", "messagebus:x:90:90::/:/usr/sbin/nologin\n"), ("group", "messagebus:x:90:\n")):
+        with (machine.root / "etc" / name).open("a") as file:
+            file.write(line)
+    assert machine.run("/usr/bin/systemctl", "start", "dbus.service").returncode == 0
+    page = (ROOT / "docs/deploy.md").read_text()
+    command = shlex.split(re.search(r"sudo (systemd-run(?:.*\\\n)*.*)", page)[1].replace("\\\n", " "))  # type: ignore[index]
+    seen = machine.run("/usr/bin/systemd-run", *command[1:], "--json")
+    assert seen.returncode == 0, seen.stdout + seen.stderr
+    found = {(each["check"], each["subject"]): each["state"] for each in json.loads(seen.stdout)["findings"]}
+    assert found["running", "127.0.0.1:9464"] == "ok"
+    assert found["credentials", "keys"] == "ok", "GATEWAY_KEY comes from the environment's file"
+    assert KEY not in seen.stdout
 
 
 def test_reload_keeps_it_and_stop_lets_it_drain(machine: Machine) -> None:

@@ -68,7 +68,14 @@ stores: # by the chart: on the volume
 {{- $several := or .Values.autoscaling.enabled (gt (int .Values.replicaCount) 1) -}}
 {{- $sqlite := list -}}
 {{- if not .Values.existingConfigMap -}}
-  {{- $stores := get (fromYaml (include "gateway.routes" .)) "stores" | default dict -}}
+  {{- $filled := fromYaml (include "gateway.routes" .) -}}
+  {{- if not (hasKey (fromYaml .Values.routes) "version") -}}
+    {{- fail "`routes` has no `version: 1`: it is to be a whole routes.yaml, for example by --set-file routes=routes.yaml" -}}
+  {{- end -}}
+  {{- if not (hasKey $filled "stores") -}}
+    {{- fail (printf "`routes` names no `stores:`, and the chart cannot add them below what is indented, in braces or ended by `...`: say there `stores: {ledger: \"sqlite:///%[1]s/gateway.db\", counters: \"sqlite:///%[1]s/gateway.db\", cache: \"sqlite:///%[1]s/gateway-cache.db\"}`" (include "gateway.data" .)) -}}
+  {{- end -}}
+  {{- $stores := get $filled "stores" | default dict -}}
   {{- range $name, $file := dict "ledger" "gateway.db" "counters" "gateway.db" "cache" "gateway-cache.db" -}}
     {{- $dsn := get $stores $name | default (printf "sqlite:///%s" $file) -}}
     {{- if hasPrefix "sqlite:" $dsn -}}

@@ -13,11 +13,11 @@ import math
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -36,8 +36,10 @@ from gateway.stores import counters, keys
 from gateway.stores.audit import Change
 from gateway.stores.counters import Row
 from gateway.stores.keys import KeyTaken, NoSuchKey, StoredKey
-from gateway.stores.schema import connect, connect_read_only
+from gateway.stores.schema import ACCOUNTS_SINCE, connect, connect_read_only, readable_version
 from gateway.wire import CODEC
+
+T = TypeVar("T")
 
 BUSY = 5.0  # seconds that a change waits for the gateway's own writes
 MOST_USD = 1_000_000  # of one adjustment: the largest limit of a budget
@@ -70,22 +72,34 @@ def store(config: Config) -> Iterator[sqlite3.Connection]:
         with closing(connect(path, busy_seconds=BUSY)) as connection:
             yield connection
     except (sqlite3.Error, OSError) as error:
-        raise StoreUnavailable(f"the store {path} cannot be opened: {error}") from error
+        raise _unavailable(path, error) from error
 
 
 def _created(config: Config) -> list[StoredKey]:
-    """Who only looks makes no file."""
-    if not _path(config).exists():
-        return []
-    with store(config) as connection:
-        return keys.stored(connection)
+    return _looked_up(config, keys.stored)
 
 
 def _rows(config: Config) -> list[Row]:
-    if not _path(config).exists():
+    return _looked_up(config, lambda connection: counters.rows(connection, time.time()))
+
+
+def _looked_up(config: Config, read: Callable[[sqlite3.Connection], list[T]]) -> list[T]:
+    """Who only looks makes no file, and brings none up to date: a gateway of an older release may be at work on it.
+
+    Raises StoreUnavailable.
+    """
+    path = _path(config)
+    if not path.exists():
         return []
-    with store(config) as connection:
-        return counters.rows(connection, time.time())
+    try:
+        with closing(connect_read_only(path)) as connection:
+            return read(connection) if readable_version(connection) >= ACCOUNTS_SINCE else []
+    except (sqlite3.Error, OSError) as error:
+        raise _unavailable(path, error) from error
+
+
+def _unavailable(path: Path, error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(f"the store {path} cannot be opened: {error}")
 
 
 # Keys.

@@ -47,7 +47,10 @@ def run(args: argparse.Namespace) -> int:
     try:
         with closing(History(path)) as history:
             forecast = _forecast(history, (before, after), period, shown=args.progress)
-    except (sqlite3.Error, StoreUnavailable) as error:
+    except StoreUnavailable as error:
+        print(f"gateway plan: {error}", file=sys.stderr)
+        return 1
+    except sqlite3.Error as error:
         print(f"gateway plan: {periods.unreadable(path, error)}", file=sys.stderr)
         return 1
     totals = together(forecast.before.values()), together(forecast.after.values())

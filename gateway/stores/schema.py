@@ -74,6 +74,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 """What brings a file from version n (its place, from 0) to n + 1. PRAGMA user_version holds a file's version."""
 
+ACCOUNTS_SINCE = 2  # the version that has budgets, keys and the audit trail
+
 
 class NewerSchema(sqlite3.Error):
     """The file was written by a later release of the gateway."""
@@ -101,6 +103,14 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5, isolation_level=None)
 
 
+def readable_version(connection: sqlite3.Connection) -> int:
+    """Which schema a file has, 0 where it is empty. Raises NewerSchema, as `migrate` does, and sqlite3.Error."""
+    version = _version(connection)
+    if version > len(MIGRATIONS):
+        raise NewerSchema(_newer(version, MIGRATIONS))
+    return version
+
+
 def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
     """Applies what is missing, in one transaction: a file is never half way."""
     if _version(connection) == len(migrations):
@@ -108,7 +118,7 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]] 
     with transaction(connection):
         version = _version(connection)  # again, under the lock: another process may have been first
         if version > len(migrations):
-            raise NewerSchema(f"schema version {version}, but this release knows versions up to {len(migrations)}")
+            raise NewerSchema(_newer(version, migrations))
         for statements in migrations[version:]:
             for statement in statements:
                 connection.execute(statement)
@@ -126,6 +136,10 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _newer(version: int, known: Sequence[Sequence[str]]) -> str:
+    return f"schema version {version}, but this release knows versions up to {len(known)}"
 
 
 def _version(connection: sqlite3.Connection) -> int:

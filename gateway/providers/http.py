@@ -29,6 +29,7 @@ HASTY = 1.0  # seconds: a server that closes so soon after an answer that it pro
 MISTRUST = 60.0  # seconds without reuse after that (llama.cpp does it after every stream)
 IDLE_SECONDS = 55.0  # just under the 60 s after which many servers and load balancers close
 _BODILESS = frozenset({b"GET", b"DELETE"})  # RFC 9110, 8.6: no content-length where none is expected
+_OTHER_NAME = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH (openssl/x509_vfy.h)
 PIECE = 256 * 1024  # bytes of a request body handed to the transport at once
 
 
@@ -216,7 +217,7 @@ class HttpClient:
         except TimeoutError:
             raise
         except ssl.SSLError as error:
-            raise UpstreamFailure("connect", f"TLS failed: {error.reason or type(error).__name__}") from None
+            raise UpstreamFailure("connect", f"TLS failed: {_tls_reason(error)}") from None
         except OSError as error:
             raise UpstreamFailure("connect", f"cannot connect: {_reason(error)}") from None
         # Not in `connection_made`: uvloop never reports the loss of a connection whose making was cancelled.
@@ -303,6 +304,14 @@ def _reason(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return str(error.strerror)  # EAI_* numbers are not errno's
     return os.strerror(error.errno) if error.errno else "several addresses, each failed"
+
+
+def _tls_reason(error: ssl.SSLError) -> str:
+    """OpenSSL's word, and what is wrong with a certificate; without the name that it should have, as above."""
+    why = error.reason or type(error).__name__
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        return why
+    return f"{why} ({'it is for another name' if error.verify_code in _OTHER_NAME else error.verify_message})"
 
 
 def _tls(ca_file: str) -> ssl.SSLContext:

@@ -6,14 +6,18 @@ has all of it well, as a process of its own beside a gateway that serves; each o
 
 from __future__ import annotations
 
+import datetime
 import email.utils
+import http.server
 import json
 import os
 import shutil
 import socket
 import sqlite3
+import ssl
 import subprocess
 import termios
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -21,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import trustme
 
 from gateway import __version__
 from gateway.cli import doctor, main
@@ -263,6 +268,51 @@ def test_an_upstream_that_is_down(place: Place) -> None:
     assert (seen.code, seen.wrong) == (1, [("upstream", "vllm", "failure")])
     assert "refused" in seen.only["found"].lower()
     assert f"start the server at 127.0.0.1:{port}" in seen.only["fix"]
+
+
+class Certified(NamedTuple):
+    port: int
+    ca_file: Path
+
+
+@contextmanager
+def certified(folder: Path, name: str, not_after: datetime.datetime | None = None) -> Iterator[Certified]:
+    """A server with a certificate for that name, by an authority of its own; without a name it speaks no TLS."""
+    authority = trustme.CA()
+    ca_file = folder / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca_file))
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
+        if name:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            authority.issue_cert(name, not_after=not_after).configure_cert(context)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        serving = threading.Thread(target=server.serve_forever, args=[0.05])
+        serving.start()
+        try:
+            yield Certified(server.server_port, ca_file)
+        finally:
+            server.shutdown()
+            serving.join(10)
+
+
+@pytest.mark.parametrize(
+    ("name", "not_after", "found", "fix"),
+    [
+        ("", None, "WRONG_VERSION_NUMBER", "write http:// in base_url of vllm"),
+        ("elsewhere.example", None, "for another name", "a host that its certificate names"),
+        ("localhost", datetime.datetime(2026, 1, 1), "certificate has expired", "renew"),  # noqa: DTZ001 - trustme's
+    ],
+)
+def test_a_certificate_that_is_wrong(
+    place: Place, name: str, not_after: datetime.datetime | None, found: str, fix: str
+) -> None:
+    with certified(place.folder, name, not_after) as server:
+        url = f"https://localhost:{server.port}/v1"
+        place.write(f'"{place.upstream.base_url}"', f'"{url}", ca_file: "{server.ca_file}"')
+        seen = place.examine()
+    assert (seen.code, seen.wrong) == (1, [("upstream", "vllm", "failure")])
+    assert found in seen.only["found"]
+    assert fix in seen.only["fix"]
 
 
 def test_an_upstream_that_hangs(place: Place) -> None:

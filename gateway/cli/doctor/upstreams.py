@@ -32,6 +32,9 @@ _LISTED = 8  # names shown
 # What `UpstreamFailure` says -> what to do. The first that is found in it counts.
 _FIXES: Mapping[str, str] = {
     "refused": "start the server at {place}, or correct base_url of {provider}",
+    "certificate has expired": "renew the certificate of {place}; if it is not over, set the clock of this machine",
+    "for another name": "write a host that its certificate names into base_url of {provider}",
+    "WRONG_VERSION_NUMBER": "write http:// in base_url of {provider}, or the port of {place} that speaks TLS",
     "TLS failed": "give {provider} a `ca_file:` if its certificate is your own; write http:// if it has none",
     "timeout": "look for a firewall between here and {place}, or for an overloaded server; --timeout waits longer",
     "no connection within": "look for a firewall between here and {place}; --timeout waits longer",

@@ -223,7 +223,9 @@ def test_a_budget_that_starts_anew_is_a_warning(
 ) -> None:
     file.write_text(GOOD + BUDGETS)
     for name, scope in (("company", ""), ("teams", "support")):
-        change_budget(load(file), scope, 5 * 10**9, Change(time.time(), "test", "budgets.adjust", name))
+        change_budget(
+            load(file), scope, 5 * 10**9, Change(time.time(), "test", "budgets.adjust", name, reason="a test")
+        )
     assert main(["check"]) == 0
     assert "anew" not in capsys.readouterr().out
     file.write_text((GOOD + BUDGETS).replace(*change))

@@ -211,6 +211,49 @@ def test_fallbacks_of_every_shape() -> None:
         assert any(part in each for each in said), (part, said)
 
 
+def test_numbers_in_quotes_are_numbers(tmp_path: Path) -> None:
+    """A limit in quotes is a limit; one that cannot be read is told, since without it there is none."""
+    params = {"api_key": "os.environ/K", "timeout": "30", "extra_headers": {"x-version": 2, "Host": "x"}}
+    found = imported(
+        model_list=[deployment("m", "openai/a", **params)],
+        litellm_settings={"max_budget": "10", "num_retries": "50", "request_timeout": "60"},
+    )
+    made = tmp_path / "routes.yaml"
+    made.write_text(found.yaml)
+    config = load(made, {"K": "k"})
+    assert [budget.limit_nano for budget in config.rules.budgets] == [10 * 10**9]
+    file = yaml.safe_load(found.yaml)
+    assert file["defaults"] == {"retries": 10, "timeout": {"total": "60s"}}
+    assert file["models"]["m"]["timeout"] == {"attempt": "30s"}
+    assert file["providers"]["openai"]["headers"] == {"x-version": "2"}
+    lost = imported(
+        model_list=[deployment("m", "openai/a")], litellm_settings={"max_budget": "os.environ/LIMIT", "timeout": []}
+    )
+    assert "budgets" not in yaml.safe_load(lost.yaml)
+    assert any("there is NO budget" in each.text for each in lost.remarks)
+
+
+def test_a_weight_of_nothing() -> None:
+    found = imported(
+        model_list=[
+            deployment("g", "openai/a", weight=0),
+            deployment("g", "groq/b", weight=2),
+            deployment("g", "xai/c", weight="0.5"),
+        ]
+    )
+    assert route(found, "g")["use"] == [{"model": "g-groq", "weight": 2}, {"model": "g-xai", "weight": 0.5}]
+    assert any("weight 0" in each.text for each in found.remarks)
+
+
+def test_a_group_may_be_called_anything() -> None:
+    found = imported(
+        model_list=[deployment(name, "openai/a") for name in ("a", "(b) & c?", "-")],
+        litellm_settings={"default_fallbacks": ["a"]},
+    )
+    assert [each["name"] for each in yaml.safe_load(found.yaml)["routes"]] == ["b- - c-", "route"]
+    assert route(found, "b- - c-")["match"] == {"model": ["(b) & c?"]}
+
+
 def test_nothing_is_lost_without_a_word() -> None:
     info = {"base_model": "azure/gpt-4o", "id": "1", "input_cost_per_token": 1e-6, "access_groups": ["x"]}
     found = imported(

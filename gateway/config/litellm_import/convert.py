@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from gateway.config.litellm_import.deployments import Deployment, Entry, Models
 from gateway.config.litellm_import.remarks import DIFFERS, LOST, SETTINGS, Remark
 from gateway.config.litellm_import.render import render
 from gateway.config.litellm_import.secrets import variables
+from gateway.config.litellm_import.servers import number
 
 ORDERS: Mapping[str, tuple[str, str]] = {  # routing_strategy -> ours, and how it differs
     "simple-shuffle": ("weighted", ""),
@@ -28,6 +30,7 @@ _KNOWN = {
     "general_settings": {"master_key"},
 }
 _SECTIONS = ("model_list", *_KNOWN)
+MOST_RETRIES = 10
 EVERYONE = "*"  # as a group of fallbacks: all that have none of their own
 
 
@@ -78,6 +81,14 @@ class _Conversion:
                 return settings[name]
         return None
 
+    def _number(self, name: str) -> int | Decimal | None:
+        """A setting that should be one; another is remarked on."""
+        given = self._setting(name)
+        found = number(given)
+        if given is not None and found is None:
+            self._remarks.append(Remark(LOST, name, f"{given!r} is no number: write it into the routes.yaml yourself"))
+        return found
+
     def _find_order(self) -> str:
         strategy = self._setting("routing_strategy") or "simple-shuffle"
         order, differs = ORDERS.get(str(strategy), ("weighted", "there is no such strategy here; by weight instead"))
@@ -87,10 +98,13 @@ class _Conversion:
 
     def _defaults(self) -> dict[str, Any]:
         defaults: dict[str, Any] = {}
-        if isinstance(retries := self._setting("num_retries"), int):
-            defaults["retries"] = retries
-        timeout = self._setting("timeout") or self._setting("request_timeout")
-        if isinstance(timeout, int | Decimal) and timeout > 0:
+        retries = self._number("num_retries")
+        if retries is not None and retries >= 0:
+            defaults["retries"] = min(int(retries), MOST_RETRIES)
+            if retries > MOST_RETRIES:
+                self._remarks.append(Remark(DIFFERS, "num_retries", f"{retries}: {MOST_RETRIES} is the most"))
+        timeout = self._number("timeout") or self._number("request_timeout")
+        if timeout is not None and timeout > 0:
             defaults["timeout"] = {"total": f"{timeout}s"}
             text = "LiteLLM's timeout is for each try; `total` spans all of them"
             self._remarks.append(Remark(DIFFERS, "request_timeout", text))
@@ -111,7 +125,11 @@ class _Conversion:
                 continue
             if own_name and not after and len(names) == 1:
                 continue  # a model under its own name needs no route
-            route: dict[str, Any] = {"name": group, "match": {"model": names}, **self._use(groups[group], found)}
+            route: dict[str, Any] = {
+                "name": _route_name(group),
+                "match": {"model": names},
+                **self._use(groups[group], found),
+            }
             if after:
                 route["fallback"] = after
             if group in self._content_policy:
@@ -122,6 +140,12 @@ class _Conversion:
     def _use(self, deployments: Sequence[Deployment], found: Sequence[Entry]) -> dict[str, Any]:
         if len(found) == 1:
             return {"use": [found[0].name]}
+        drained = [each.weight == 0 for each in deployments]
+        if any(drained) and not all(drained):
+            text = "weight 0: it is not among the candidates"
+            self._remarks += [Remark(DIFFERS, each.path, text) for each in deployments if each.weight == 0]
+            used = [pair for pair in zip(deployments, found, strict=True) if pair[0].weight]
+            return self._use([each for each, _ in used], [each for _, each in used])
         ranks = [each.params.get("order") for each in deployments]
         if all(isinstance(rank, int) for rank in ranks):
             ranked = sorted(zip(ranks, found, strict=True), key=lambda pair: pair[0] or 0)
@@ -224,8 +248,12 @@ class _Conversion:
 
     def _budgets(self) -> list[Any]:
         settings = self._data.get("litellm_settings")
-        limit = settings.get("max_budget") if isinstance(settings, Mapping) else None
-        if not isinstance(limit, int | Decimal) or limit <= 0:
+        given = settings.get("max_budget") if isinstance(settings, Mapping) else None
+        limit = number(given)
+        if given is not None and limit is None:
+            text = f"{given!r} is no number: there is NO budget; write it into the routes.yaml yourself"
+            self._remarks.append(Remark(LOST, "litellm_settings.max_budget", text))
+        if limit is None or limit <= 0:
             return []
         duration = settings.get("budget_duration") if isinstance(settings, Mapping) else None
         window = WINDOWS.get(str(duration), "total" if duration is None else "month")
@@ -277,6 +305,11 @@ class _Conversion:
                 self._remarks.append(Remark(LOST, f"litellm_settings.{name}", text))
 
 
+def _route_name(group: str) -> str:
+    return _NOT_A_NAME.sub("-", group).lstrip("-._:/@+ ")[:128].rstrip() or "route"
+
+
+_NOT_A_NAME = re.compile(r"[^A-Za-z0-9._:/@+ -]+")
 _DEFAULT_KINDS: Iterable[str] = (
     *("connect", "timeout", "rate_limited", "server_error", "account", "context_length", "empty", "malformed"),
     "stream_cut",

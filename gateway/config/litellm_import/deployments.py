@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from gateway.config.litellm_import import servers
 from gateway.config.litellm_import.remarks import DIFFERS, INFO, LOST, PARAMS, Remark
 from gateway.config.litellm_import.secrets import Secrets, is_no_key, is_secret
-from gateway.config.litellm_import.servers import LITELLM_KEYS, SERVERS, USUAL_KEYS, Server
+from gateway.config.litellm_import.servers import LITELLM_KEYS, SERVERS, USUAL_KEYS, Server, number
 from gateway.config.litellm_names import LITELLM_CLOUDS, LITELLM_OPTIONS
 
 _MILLION = 1_000_000
@@ -42,6 +42,7 @@ _READ = frozenset(  # of `model_info`, or without a meaning for anybody but Lite
     {"id", "db_model", "mode", "max_tokens", "max_input_tokens", "max_output_tokens", "created_at", "updated_at"}
     | {"description", "version", "litellm_provider", *_PRICES, *_SUPPORTS}
 )
+_NOT_OURS = frozenset({"host", "content-type", "content-length", "connection", "transfer-encoding"})
 _NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -54,15 +55,17 @@ class Deployment(NamedTuple):
     info: Mapping[str, Any]
 
     @property
-    def weight(self) -> Any:  # noqa: ANN401 - a number as YAML has it
-        return self.params.get("weight") or self.params.get("rpm") or 1
+    def weight(self) -> int | Decimal:
+        """0: it is not to be picked."""
+        weights = [number(self.params.get(name)) for name in ("weight", "rpm")]
+        return next((each for each in weights if each is not None and each >= 0), 1)
 
 
 class Entry(NamedTuple):
     """A model of ours, and what stands for it in a route."""
 
     name: str
-    weight: Any
+    weight: int | Decimal
 
 
 class Models:
@@ -100,7 +103,7 @@ class Models:
 
     def add_group(self, group: str, deployments: Sequence[Deployment]) -> list[Entry]:
         """The models that serve a group: one with endpoints where its servers are replicas of each other."""
-        if len(deployments) > 1 and self._are_replicas(deployments):
+        if len(deployments) > 1 and all(each.weight for each in deployments) and self._are_replicas(deployments):
             return [self._with_endpoints(group, deployments)]
         return [self._single(group, each, alone=len(deployments) == 1) for each in deployments]
 
@@ -126,7 +129,7 @@ class Models:
             endpoint: dict[str, Any] = {"url": self._url(each)}
             if key := self._key(each, provider):
                 endpoint["api_key"] = key
-            if each.weight != 1:
+            if each.weight not in (0, 1):
                 endpoint["weight"] = each.weight
             endpoints.append(endpoint)
             self._remark_on(each)
@@ -176,7 +179,7 @@ class Models:
         timeout = {
             ours: f"{value}s"
             for theirs, ours in (("timeout", "attempt"), ("stream_timeout", "first_token"))
-            if isinstance(value := params.get(theirs), int | Decimal) and value > 0
+            if (value := number(params.get(theirs))) is not None and value > 0
         }
         if timeout:
             model["timeout"] = timeout
@@ -260,6 +263,10 @@ class Models:
         params = deployment.params
         given = params.get("extra_headers") or params.get("headers")
         headers = servers.plain(given) if isinstance(given, Mapping) else {}
+        for name in [name for name in headers if name.lower() in _NOT_OURS]:
+            del headers[name]
+            self.remarks.append(Remark(LOST, f"{deployment.path}.litellm_params: header {name}", "the gateway sets it"))
+        headers = {name: value if isinstance(value, str) else str(value) for name, value in headers.items()}
         for name, value in headers.items():
             if is_secret(name):
                 path = f"{deployment.path}.litellm_params: header {name}"
@@ -323,7 +330,7 @@ def _prices(deployment: Deployment) -> dict[str, Decimal | int]:
     prices = {
         ours: _per_million(value)
         for theirs, ours in _PRICES.items()
-        if isinstance(value := params.get(theirs, info.get(theirs)), int | Decimal)
+        if (value := number(params.get(theirs, info.get(theirs)))) is not None and value >= 0
     }
     if "input" in prices and info.get("mode") == "embedding":
         prices.setdefault("output", 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
 
@@ -100,6 +101,18 @@ def base_url(server: Server, provider: str, api_base: object) -> str:
     url = str(environment(api_base)).rstrip("/")
     needs = provider.startswith("ollama") and not url.endswith("/v1")
     return f"{url}/v1" if needs else url
+
+
+def number(value: object) -> int | Decimal | None:
+    """A number, also where it stands in quotes, as LiteLLM takes it; None where it is none."""
+    if isinstance(value, str):
+        try:
+            value = Decimal(value)
+        except InvalidOperation:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        return None
+    return value if not isinstance(value, Decimal) or value.is_finite() else None
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - YAML can be anything

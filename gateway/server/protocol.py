@@ -7,6 +7,10 @@ listener calls about twice a second for every connection: nothing on the way of 
 Heads are bounded in size (RFC 9110, 5.4; RFC 6585, 5: status 431), heads and bodies in time (RFC 9110, 15.5.9: 408),
 pipelined requests in number. What a client does not read of its answer is not kept: the writer waits, and a client that
 reads nothing at all is cut off.
+
+Two things that uvicorn makes of a request are not made here. Who asks for another protocol (Java's HTTP client offers
+h2c with each request) is served in this one, with its body (RFC 9110, 7.8; Kludex/uvicorn#2722). And what comes behind
+a body is no header of the request (RFC 9110, 6.5.1): a proxy in front may have taken out what must not be said.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import http
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.types import Scope
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -33,6 +38,7 @@ LAST_CALL = 0.5  # seconds an idle connection is kept once the listener is close
 CONNECTION = "connection"  # in the scope's `state`: the BoundedHttpProtocol that a request came by
 
 NEW, IDLE, HEAD, BODY, ANSWER = range(5)
+_OF_UPGRADES = (b"upgrade", b"http2-settings")  # headers, and options of `connection`
 
 
 class Limits(NamedTuple):
@@ -88,6 +94,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._body_received = 0
         self._error: GatewayError | None = None
         self._deaf = False  # refused: what still comes in is not looked at
+        self._declined = False  # another protocol was asked for: the parser has read the head, and stops there
         self._looked = (NEW, 0)
         self._since: float | None = None  # of the phase
         self._moved = 0.0  # when it last got on
@@ -117,7 +124,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._body_received += len(data)
         else:
             self._head_received += len(data)
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            self._decline(data[upgrade.args[0] :])
+        except HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
         if self._head_received > HEAD_LIMIT and self._phase != BODY and not self._deaf:
             self._refuse(_too_large())
 
@@ -133,6 +145,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._grow(len(name) + len(value) + 4)
+        if self._phase == BODY:
+            return  # it comes behind it
         if len(self.headers) >= HEADER_COUNT_LIMIT:
             self._grow(HEAD_LIMIT)
         super().on_header(name, value)
@@ -140,6 +154,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= PIPELINE_LIMIT:
             raise ValueError("too many pipelined requests")  # see `_grow`; the client must expect it (RFC 9112, 9.3.2)
+        self._declined = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+        if self._declined:
+            return
         self._phase = BODY
         self._head_received = self._body_received = 0
         self.scope["state"][CONNECTION] = self
@@ -148,6 +165,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
+        if self._declined:
+            return
         self._phase = IDLE if self.cycle.response_complete else ANSWER
         super().on_message_complete()
 
@@ -170,6 +189,23 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._head_size > HEAD_LIMIT:
             self._error = _too_large()
             raise ValueError("head too large")  # httptools makes it HttpParserCallbackError, uvicorn a refusal
+
+    def _decline(self, rest: bytes) -> None:
+        """Reads a request once more, without its wish for another protocol: a parser that saw that reads no body."""
+        if not self._declined:  # CONNECT
+            self.send_400_response("There is no tunnel here.")
+            return
+        self._declined = False
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                kept = [each for each in value.split(b",") if each.strip().lower() not in _OF_UPGRADES]
+                lines.append(b"connection: " + b",".join(kept))
+            elif name not in _OF_UPGRADES:
+                lines.append(b"%b: %b" % (name, value))
+        self.parser = HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+        self.data_received(b"\r\n".join([*lines, b"", rest]))
 
     # What goes out of the usual
 

@@ -27,6 +27,7 @@ class App:
         self.half = asyncio.Event()  # the first part is out
         self.big = 0
         self.ended: list[str] = []  # paths of answers that were completed
+        self.headers: list[tuple[bytes, bytes]] = []  # of the last request, once its body was there
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -36,6 +37,7 @@ class App:
             body += message.get("body", b"")
             if not message.get("more_body"):
                 break
+        self.headers = list(scope["headers"])
         if path == "/slow":
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"6")]})
             await send({"type": "http.response.body", "body": b"one", "more_body": True})

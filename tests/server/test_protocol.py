@@ -141,6 +141,45 @@ def test_pipelined_requests_are_bounded() -> None:
     tell(story)
 
 
+UPGRADES = [b"upgrade: h2c\r\nconnection: Upgrade, HTTP2-Settings\r\nhttp2-settings: AAEAAEAAAAIAAAAB\r\n"]
+UPGRADES += [b"upgrade: websocket\r\nconnection: keep-alive, upgrade\r\nsec-websocket-key: x\r\n"]
+
+
+@pytest.mark.parametrize("wish", UPGRADES, ids=["h2c", "websocket"])
+def test_who_asks_for_another_protocol_is_served_in_this_one(wish: bytes) -> None:
+    """With its body, however it comes, and so is what follows on the connection."""
+    plain = POST.replace(b"host: x\r\n", b"host: x\r\n" + wish)
+    chunks = b"POST / HTTP/1.1\r\nhost: x\r\n" + wish + b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    get = GET.replace(b"host: x\r\n", b"host: x\r\n" + wish)
+
+    async def story(at: Scene) -> None:
+        for asked, body in [(plain % 5 + b"hello", b"5"), (chunks, b"3"), (get, b"0"), (get * 2 + chunks, b"0")]:
+            at.client.say(asked)
+            assert (await at.client.answer())[::2] == (200, body)
+        assert [(await at.client.answer())[2] for _ in range(2)] == [b"0", b"3"]
+        for byte in plain % 5 + b"hello":
+            at.client.say(bytes([byte]))
+            await asyncio.sleep(0)
+        assert (await at.client.answer())[::2] == (200, b"5")
+        at.client.say(plain.replace(b"connection: ", b"connection: close, ") % 0)
+        assert (await at.client.answer())[0] == 200
+        assert await at.client.ended(), "what else `connection` says still counts"
+
+    tell(story, Limits())
+
+
+def test_what_comes_behind_a_body_is_no_header() -> None:
+    async def story(at: Scene) -> None:
+        chunked = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"
+        at.client.say(chunked + b"x-session-id: of-somebody-else\r\n\r\n")
+        assert (await at.client.answer())[::2] == (200, b"3")
+        assert at.app.headers == [(b"host", b"x"), (b"transfer-encoding", b"chunked")]
+        at.client.say(chunked + b"x: y\r\n" * 10_000 + b"\r\n")
+        assert (await at.client.error())[0] == 431
+
+    tell(story, Limits())
+
+
 def test_rubbish_behind_a_request_leaves_its_answer_whole() -> None:
     async def story(at: Scene) -> None:
         at.client.say(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")

@@ -232,6 +232,8 @@ def test_scripts_stay_small(path: str) -> None:
 def test_every_layer_that_exists_is_named() -> None:
     tops = {Path(path).parts[1].removesuffix(".py") for path in FILES} - {"__init__", "__main__"}
     assert tops - set(LEVEL) == set()
+    page = (ROOT / "docs/decisions/0001-the-house.md").read_text()
+    assert [name for name in sorted(tops) if f"`{name}.py`" not in page and f"`{name}/`" not in page] == []
 
 
 LONG_FUNCTION = "def f():\n" + "    x = 1\n" * MAX_FUNCTION_LINES

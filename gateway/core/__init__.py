@@ -9,7 +9,7 @@ Vocabulary, in the order a request meets it:
 - **Plan**: the chosen route's **targets** in the order they will be tried, each with its reason, and everything that
   was skipped with the reason it was (`routing.py`).
 - **Attempt**: one try of one target. Its end is an outcome: fine, or a failure of some **kind** (`failures.py`).
-- **Step**: what to do next: Try, Wait, Fail (`attempts.py`).
+- **Step**: what to do next: Try, Continue, Wait, Fail (`attempts.py`).
 - **Commit**: the first useful content reached the client; nothing can be retried silently after it.
 - **Usage**: tokens by type, disjoint; **Price**: what they cost, in integer nano-USD (`usage.py`, `pricing.py`).
 - **Record**: everything known about a finished call; ledger rows, metrics and logs are made of it (`record.py`).

@@ -203,10 +203,11 @@ def _hardware() -> list[Panel]:
             About(
                 "Price of a million tokens on your own hardware",
                 "What the last hour's tokens came to, idle machines included: compare it with the APIs' prices. No "
-                "value without tokens.",
+                "value without tokens. Where several gateways use the same machines and these do not say what they "
+                "served, each knows its own tokens alone: the lowest of their prices is shown, which may be too high.",
                 *(USD, 12),
             ),
-            Query(f"max by (model) (gateway_effective_price_usd_per_million_tokens{{{MODEL}}})", "{{model}}"),
+            Query(f"min by (model) (gateway_effective_price_usd_per_million_tokens{{{MODEL}}})", "{{model}}"),
         ),
         trend(
             About(

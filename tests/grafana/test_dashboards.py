@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,8 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from gateway.telemetry.families import FAMILIES
 from gateway.telemetry.processes import LABEL, NAMES
 from grafana.source.__main__ import DASHBOARDS, main, text
-from tests.grafana.dashboards import FILES, GRAFANA, VARIABLE, Panel, panels, read
+from tests.grafana.dashboards import FILES, GRAFANA, VARIABLE, Panel, panels, read, resolved
+from tests.prometheus import tool
 
 PANELS = list(panels())
 BUILT_IN = {"__range", "__rate_interval", "__interval", "__interval_ms"}
@@ -188,3 +191,47 @@ def test_provisioning_finds_the_dashboards_and_the_data_source() -> None:
     assert (source["type"], source["isDefault"]) == ("prometheus", True)
     scraped = yaml.safe_load((GRAFANA / "prometheus/prometheus.yaml").read_text())["global"]["scrape_interval"]
     assert source["jsonData"]["timeInterval"] == scraped
+
+
+# What they make of several replicas of the gateway
+
+REPLICAS = {
+    'gateway_capacity_usd_per_hour{model="own", instance="a"}': "2.4x60 _x60",
+    'gateway_baseline_cost_usd_total{route="r", instance="a"}': "0+0.2x60 _x60",
+    'gateway_cost_usd_total{model="own", provider="up", instance="a"}': "0+0.01x60 _x60",
+    'gateway_cost_usd_total{model="api", provider="up", instance="a"}': "0+0.05x60 _x60",
+    'gateway_effective_price_usd_per_million_tokens{model="own", instance="a"}': "9x120",
+    'gateway_capacity_usd_per_hour{model="own", instance="b"}': "_x60 4.8x60",
+    'gateway_effective_price_usd_per_million_tokens{model="own", instance="b"}': "4x120",
+}
+"""Over two hours. In the first there is one; in the second another, and a machine that costs twice as much. It
+answered for 12 USD at the baseline's prices, of which 3 went to an API.
+"""
+SHOWN = {
+    "Hardware": ("{}", 7.25),  # 7.20: 2.40 in the first hour, 4.80 in the second
+    "Idle hardware": ("{}", 6.5),  # 6.60
+    "Net saving": ("{}", 1.75),  # 1.80: 12 - 3 - 7.20
+    "Price of a million tokens on your own hardware": ('{model="own"}', 4),
+}
+
+
+def test_machines_that_several_replicas_tell_of_cost_their_hours_once(tmp_path: Path) -> None:
+    values = {"__range": "120m", "__interval": "1m", "model": ".*", "team": ".*", "route": ".*"}
+    asked_for = {panel.title: panel.targets[0].expr for panel in PANELS if panel.dashboard == "cost"}
+    case = {
+        "interval": "1m",
+        "input_series": [{"series": series, "values": given} for series, given in REPLICAS.items()],
+        "promql_expr_test": [
+            {
+                "expr": f"round({resolved(asked_for[title], values)}, 0.25)",  # they count in steps of a minute
+                "eval_time": "120m",
+                "exp_samples": [{"labels": labels, "value": value}],
+            }
+            for title, (labels, value) in SHOWN.items()
+        ],
+    }
+    rules = str(GRAFANA / "prometheus" / "recording.yaml")
+    (tmp_path / "case.yaml").write_text(yaml.safe_dump({"rule_files": [rules], "tests": [case]}))
+    command = [tool("promtool"), "test", "rules", str(tmp_path / "case.yaml")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"

@@ -85,6 +85,9 @@ def test_byte_for_byte(gateway: Gateway, upstream: Upstream, stream: bool) -> No
     made = len(upstream.requests)
     assert ask(gateway, stream=stream).content == first.content
     assert len(upstream.requests) == made
+    # A first token is that of a stream, also here.
+    hits = until("the hits' rows", lambda: [row for row in gateway.rows() if row["cache"] == "hit"])
+    assert all((row["first_token"] is not None) is stream for row in hits)
 
 
 def test_a_hit_is_a_request_that_cost_nothing(gateway: Gateway, upstream: Upstream) -> None:

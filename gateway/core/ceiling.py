@@ -240,7 +240,7 @@ def _unbounded(call: Call, target: Target) -> str:
     """What of the call has no provable bound; empty where everything has one."""
     if (call.attachments or call.form.kept) and (what := _outside(call, target)):
         return what
-    members = call.holds(_TELLING)
+    members = call.holds(_TELLING) - target.model.drop
     if not members and "service_tier" not in target.model.set:
         return ""
     for name in members & _EXTRA_NAMES:

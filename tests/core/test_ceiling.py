@@ -168,6 +168,14 @@ def test_what_costs_nothing_more_needs_nothing(call: Call) -> None:
     assert isinstance(ceiling(call, target(), RICH, None, clamp=True), Ceiling)
 
 
+def test_what_a_model_drops_costs_nothing() -> None:
+    dropped = frozenset({"models", "tools", "web_search_options"})
+    call = chat(models=["large"], tools=[{"type": "web_search"}], web_search_options={})
+    assert isinstance(ceiling(call, target(), RICH, None, clamp=True), Unbounded)
+    assert isinstance(ceiling(call, target(drop=dropped), RICH, None, clamp=True), Ceiling)
+    assert isinstance(ceiling(call, target(drop=dropped - {"tools"}), RICH, None, clamp=True), Unbounded)
+
+
 def test_an_image_may_fill_the_context_window() -> None:
     call, on = chat(IMAGE), target(context_window=100_000)
     assert input_bound(call, on) == 100_000

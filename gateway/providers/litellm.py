@@ -36,6 +36,7 @@ from gateway.providers.litellm_calls import (
     Unsupported,
     chat_arguments,
     embedding_arguments,
+    header_of,
     said_by,
 )
 
@@ -227,7 +228,7 @@ def _headers(hidden: Any, dropped: tuple[str, ...]) -> dict[str, str]:  # noqa: 
     wanted = ("llm_provider-request-id", "llm_provider-x-request-id", "llm_provider-x-amzn-requestid")
     name = next((str(theirs[each]) for each in wanted if theirs.get(each)), "")
     headers = {"x-request-id": name} if name.isascii() and name.isprintable() and name else {}
-    return headers | ({DROPPED: ", ".join(dropped)} if dropped else {})
+    return headers | ({DROPPED: header_of(dropped)} if dropped else {})
 
 
 def _failed(error: BaseException, account: Account) -> web.Response:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
+from traceback import walk_tb
 from typing import Any, NamedTuple
 
 FAILURE = "x-gateway-failure"  # of the child's answer: the kind of failure, where a status cannot say it
@@ -39,6 +41,7 @@ _OWN: Mapping[str, frozenset[str]] = {
 _OURS = frozenset({"model", "messages", "stream", "stream_options"})
 _EMBEDDING = frozenset({"dimensions", "encoding_format", "user", "input_type"})
 _TEXT_PARTS = ("text", "thinking", "redacted_thinking", "refusal")
+_LONGEST_NAME, _MOST_NAMES = 80, 100  # of what is told as dropped
 _TOOLS_OF_LITELLM = "mcp"  # litellm would call such servers itself
 
 
@@ -98,6 +101,12 @@ def _addresses(given: object, inside: bool = False) -> Iterator[str]:
         for name, value in given.items():
             if inside or is_part or name == "content":
                 yield from _addresses(value, inside or is_part)
+
+
+def header_of(dropped: Iterable[str]) -> str:
+    """Names that a client made up, as a header: none may break the answer that tells them."""
+    told = (re.sub(r"[^ -~]", "?", name[:_LONGEST_NAME]) for name in dropped)
+    return ", ".join(islice(told, _MOST_NAMES))
 
 
 def embedding_arguments(body: Mapping[str, Any], supported: Collection[str]) -> Arguments:
@@ -166,6 +175,9 @@ _NOT_REACHED = frozenset(
     {"ConnectError", "ConnectTimeout", "ClientConnectorError", "ClientConnectorDNSError", "ClientConnectorSSLError"}
     | {"ConnectionTimeoutError", "ConnectionRefusedError", "gaierror", "EndpointConnectionError"}
 )
+# Functions of litellm, all providers' (1.106.2): what is raised in them is raised before anything is sent.
+_WRITES_REQUESTS = re.compile(r"transform_\w*request|^get_optional_params|^(?:validate|update)_\w*messages")
+_SENDS = frozenset({"aiohttp", "httpx", "httpcore", "botocore", "openai"})
 _PREFIX = re.compile(r"^(?:litellm\.\w+: |\w+Exception(?: \w+)? - |\w+Error: )+")
 _SUFFIX = re.compile(r"\s*(?:Traceback \(most recent call last\)|\.? ?Handle with `litellm\.).*", re.DOTALL)
 _LONGEST = 2000  # characters of a message
@@ -179,7 +191,21 @@ def said_by(error: BaseException, secrets: Iterable[str] = ()) -> Said:
     message = hidden(_message(error), secrets)
     if any(type(each).__name__ in _NOT_REACHED for each in _chain(error)):
         return Said(502, message, None, "connect")
+    if status >= 500 and not_sent(error):
+        return Said(400, message, "invalid_request")
     return Said(status, message, row.code or _word(getattr(error, "code", None)))
+
+
+def not_sent(error: BaseException) -> bool:
+    """Whether litellm gave up while it wrote the provider's request, which is then the request's fault.
+
+    It says so in many ways, most often as an internal error. Were those taken for the provider's, a client could shut
+    out a model for all with messages of a wrong shape.
+    """
+    frames = [frame for each in _chain(error) for frame, _ in walk_tb(each.__traceback__)]
+    if any(str(frame.f_globals.get("__name__")).partition(".")[0] in _SENDS for frame in frames):
+        return False  # some providers are asked for a cache of the messages on the way
+    return any(_WRITES_REQUESTS.search(frame.f_code.co_name) for frame in frames)
 
 
 def hidden(text: str, secrets: Iterable[str]) -> str:

@@ -319,6 +319,41 @@ def test_our_deadlines_hold_and_close_the_connection(gateway: Gateway, upstream:
     gate.open()
 
 
+def test_what_is_told_as_dropped_breaks_no_answer(gateway: Gateway, upstream: Upstream, speak: Any) -> None:
+    """A name with a line break in it was an answer that nobody could send: paid, and a failure of the model's."""
+    speak(apis.anthropic(TEXT))
+    for stream in (False, True):
+        odd: dict[str, Any] = {"a\r\nb: c": 1, "\0": 1, "k" * 500: 1, **{f"k{n}": 1 for n in range(200)}}
+        answer = gateway.chat("claude", stream=stream, **odd)
+        assert answer.status_code == 200
+        told = answer.headers["x-gateway-dropped"].split(", ")
+        assert told[:3] == ["a??b: c", "?", "k" * 80]
+        assert len(told) == 100
+    assert len(upstream.calls) == 2
+
+
+SHAPES: list[list[Any]] = [
+    [{"role": "user", "content": [{"type": 5}]}],
+    [{"role": "user", "content": [{"text": "no type"}]}],
+    [{"role": "user", "content": 5}],
+    [{"role": "nobody", "content": "x"}],
+    [{"role": "tool", "content": "without its call"}],
+    [{"role": "user", "content": [{"type": "image_url"}]}],
+]
+
+
+def test_messages_of_a_wrong_shape_are_the_clients_fault(gateway: Gateway, upstream: Upstream, speak: Any) -> None:
+    """litellm calls most of them internal errors. As failures of the model they would shut it out for everybody."""
+    speak(apis.anthropic(TEXT))
+    for messages in SHAPES:
+        answer = gateway.post(json={"model": "claude", "max_tokens": 5, "messages": messages})
+        assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error"), messages
+    answer = gateway.chat("claude", tools=[{"type": "function"}])
+    assert answer.status_code == 400
+    assert upstream.calls == []
+    assert gateway.chat("claude").status_code == 200
+
+
 def test_what_the_provider_lacks_is_named(gateway: Gateway, upstream: Upstream, speak: Any) -> None:
     speak(apis.anthropic(TEXT))
     answer = gateway.chat("claude", seed=1, frequency_penalty=0.5, unheard_of={"a": 1}, logprobs=False)

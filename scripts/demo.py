@@ -22,7 +22,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from openai import OpenAI
+from openai import OpenAI, OpenAIError
 
 ROOT = Path(__file__).parent.parent
 GATEWAY = Path(sys.executable).parent / "gateway"
@@ -278,3 +278,5 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit(130)
+    except OpenAIError as error:
+        sys.exit(f"\nThe request failed: {error}\n`.venv/bin/gateway doctor` says more, and what mends it.")

@@ -16,7 +16,10 @@ import sys
 import threading
 from typing import Any
 
-import xllamacpp
+try:
+    import xllamacpp
+except ImportError as error:  # its wheel takes libgomp from the system, and slim images have none
+    sys.exit(f"llama.cpp cannot be loaded: {error} (Debian: apt-get install libgomp1)")
 
 
 def main() -> None:

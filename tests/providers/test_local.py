@@ -260,6 +260,21 @@ def test_after_deaths_in_a_row_it_is_given_up_and_says_why(monkeypatch: pytest.M
     asyncio.run(main())
 
 
+def test_a_library_of_the_system_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As on a slim image without libgomp: what fails is the dynamic loader, here over a file that is no library."""
+    (tmp_path / "xllamacpp.abi3.so").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(child, "DEATHS", 1)
+
+    async def main() -> None:
+        async with serving() as (server, _):
+            assert not await server.wait_ready(60)
+            assert "1 times in a row: llama.cpp cannot be loaded: " in server.failure
+            assert server.failure.endswith("file too short (Debian: apt-get install libgomp1)")
+
+    asyncio.run(main())
+
+
 def test_stopped_before_it_began_it_never_begins() -> None:
     async def main() -> None:
         server = LocalServer()

@@ -40,6 +40,7 @@ _FIXES: Mapping[str, str] = {
     "no connection within": "look for a firewall between here and {place}; --timeout waits longer",
     "malformed": "something else than an HTTP server answers at {place}: correct the port or scheme of base_url",
 }
+_ROOM = "free memory (it needs 250 MB) and a core"
 _OTHERWISE = "look whether the host of base_url of {provider} is right and can be resolved and reached from here"
 
 
@@ -103,8 +104,9 @@ async def _embedded(provider: ProviderConfig, seconds: float) -> list[Finding]:
     try:
         if not await server.wait_ready(seconds):
             why = server.failure or f"{server.what} was not ready within {seconds:g} s"
-            return [failure(UPSTREAM, provider.name, why, "free memory (it needs 250 MB) and a core, or install it "
-                            "again: pip install --force-reinstall 'open-model-gateway[local]'")]  # fmt: skip
+            again = "install it again: pip install --force-reinstall 'open-model-gateway[local]'"
+            first = "install the library that it names" if "cannot be loaded" in why else _ROOM
+            return [failure(UPSTREAM, provider.name, why, f"{first}, or {again}")]
         loaded = time.perf_counter() - began
         answer = await _ask(provider._replace(base_url=server.base_url, api_key=server.api_key), seconds)
     except UpstreamFailure as error:

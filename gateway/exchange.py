@@ -18,7 +18,7 @@ from gateway.config.types import ProviderConfig
 from gateway.core.answers import Seen
 from gateway.core.attempts import Continue, Past, Try
 from gateway.core.call import Endpoint, Json
-from gateway.core.failures import Kind, describe, judge_answer, retry_after
+from gateway.core.failures import Kind, blames_request, describe, judge_answer, retry_after
 from gateway.core.hedging import HEDGE
 from gateway.core.pieces import assumed, unanswered
 from gateway.core.pricing import cost, dollars
@@ -94,6 +94,7 @@ class Exchange:
         self._booked = self.started  # up to here the time has been booked as the upstream's or ours
         self._status = 0
         self.retry_after: float | None = None  # seconds, as the upstream asked
+        self._blameless = False  # it failed, and not because of the upstream
         self.verdict = "cancelled"  # what its end says about the upstream: a result as in AttemptRecord
         self._first_token: float | None = None
         self._sending = False
@@ -154,6 +155,7 @@ class Exchange:
         refusal = Refusal(upstream.status, upstream.headers.get("content-type", "application/json"), body)
         self.flight.refusal = refusal
         if kind is not None:
+            self._blameless = blames_request(upstream.status, reason)
             return self._failed(kind, f"{upstream.status}: {reason.message}")
         if self._race is not None and self.reason == HEDGE:
             await self._race.first_over.wait()  # a refusal is no answer to be faster with
@@ -371,7 +373,7 @@ class Exchange:
             return
         self._ended = True
         # A limit that is shorter than usual says nothing: with it one client could shut out a model for all.
-        self.verdict = "cancelled" if self._late and self._patience.hurried else result
+        self.verdict = "cancelled" if self._blameless or (self._late and self._patience.hurried) else result
         purpose = HEDGE if self._lost() else "answer" if self.committed or result in _ANSWERS else "retry"
         end = AttemptEnd(
             *(result, self.reason, purpose, self._status, self.started, self._first_token, detail, self.committed),

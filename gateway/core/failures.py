@@ -103,6 +103,13 @@ _WORDINGS: tuple[tuple[str, Kind], ...] = (
     ("account is in good standing", Kind.ACCOUNT),  # DashScope's Arrearage
 )
 
+# How llama.cpp begins a 500 about what it cannot read of a request: ggml-org/llama.cpp#12947, #13566; seen of
+# xllamacpp's server, 2026-11-26.
+_UNREADABLE = (
+    *("failed to parse messages", "failed to parse tools"),
+    *("image input is not supported", "audio input is not supported"),
+)
+
 # Finish reasons that say the answer is not one: OpenRouter; vLLM and SGLang; DeepSeek (api-docs.deepseek.com,
 # "finish_reason").
 _BROKEN_FINISHES = frozenset({"error", "abort", "insufficient_system_resource"})
@@ -130,6 +137,13 @@ def judge_refusal(status: int, headers: Mapping[str, str], refusal: Refusal) -> 
     if status in (400, 422):
         return said
     return None
+
+
+def blames_request(status: int, refusal: Refusal) -> bool:
+    """Whether a 500 is about the request all the same. The route goes on as after any other, for another model may be
+    able to read it, but nothing is said about the server: else a client could shut out a model for all.
+    """
+    return status == 500 and refusal.message.lower().startswith(_UNREADABLE)
 
 
 def judge_answer(seen: Seen | None, *, ends_in_tool_result: bool) -> Kind | None:

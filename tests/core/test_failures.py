@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.answers import Seen
-from gateway.core.failures import DEFAULT_FALLBACK_ON, Kind, Refusal, judge_answer, judge_refusal, retry_after
+from gateway.core.failures import (
+    DEFAULT_FALLBACK_ON,
+    Kind,
+    Refusal,
+    blames_request,
+    judge_answer,
+    judge_refusal,
+    retry_after,
+)
 
 SILENT = Refusal()
 
@@ -193,6 +201,22 @@ def test_a_worded_quota_with_retry_after_is_a_rate_limit() -> None:
 
 def test_the_content_filter_alone_is_off_by_default() -> None:
     assert set(Kind) - DEFAULT_FALLBACK_ON == {Kind.CONTENT_FILTER}
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "blamed"),
+    [
+        (500, "Failed to parse messages: Missing tool call type", True),
+        (500, "Failed to parse tools: Missing tool function", True),
+        (500, "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj", True),
+        (500, "audio input is not supported", True),
+        (500, "internal error while reading: Failed to parse messages", False),
+        (500, "", False),
+        (503, "Failed to parse messages", False),
+    ],
+)
+def test_a_500_may_be_about_the_request(status: int, message: str, blamed: bool) -> None:
+    assert blames_request(status, Refusal(message)) is blamed
 
 
 # what came with a 200, kind, kind where the last message was a tool result

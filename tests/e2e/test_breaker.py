@@ -34,6 +34,8 @@ routes:
   - {name: patient, match: {model: patient}, use: [slow], fallback: [spare], retries: 1}
 """
 CLOSED, OPEN = 0, 2
+# llama.cpp's word for what it cannot read of a request.
+UNREAD = {"error": {"code": 500, "message": "Failed to parse tools: Missing tool function", "type": "server_error"}}
 
 
 @pytest.fixture(scope="module")
@@ -157,9 +159,14 @@ def test_a_rate_limit_is_a_rest(gateway: Gateway, upstream: Upstream) -> None:
         ("chat/completions", {"messages": [{"role": "user", "content": "Say nothing."}]}, replies.empty()),
         ("chat/completions", {"messages": [{"role": "user", "content": "Say nothing."}]}, replies.no_choices()),
         ("embeddings", {"input": []}, replies.ok(extra={"data": []})),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": "x"}], "tools": [{}]},
+            replies.status(500, UNREAD),
+        ),
     ],
 )
-def test_a_client_that_asks_for_nothing_shuts_out_nobody(
+def test_a_client_that_asks_for_nothing_or_nonsense_shuts_out_nobody(
     gateway: Gateway, upstream: Upstream, path: str, members: dict[str, object], nothing: Reply
 ) -> None:
     upstream.script("spare-up", *[nothing] * 16)

@@ -25,7 +25,8 @@ from gateway.errors import StoreUnavailable
 from gateway.stores.base import Counters, LostOwnerError
 
 FLUSH = 0.1  # seconds until what was spent is told
-LOOK = 0.5  # seconds until an account that is in use is looked at again, and this process's sign of life
+LOOK = 0.5  # seconds until all accounts in use are looked at again, whoever spends meanwhile; its sign of life
+MANY, LONGEST_LOOK = 1_000, 2.5  # accounts in use, from which on it is that much later, but never so many seconds
 RETRY = 0.05  # seconds between two tries of a call that waits for others to give back
 FORGET = 60.0  # seconds without use until an account is forgotten here
 PRUNE = 3600.0  # seconds between two looks for what is old
@@ -78,7 +79,7 @@ class Spending:
         self._looks: list[tuple[list[Purse], asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
         self._anew = True  # the store has not heard of this process, or no longer
-        self._told_at = 0.0
+        self._look_at = 0.0  # when all accounts in use are to be looked at
         self._dirty = False
         self._task: asyncio.Task[None] | None = None
         self._failing = False
@@ -224,7 +225,7 @@ class Spending:
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
             self._wake.clear()
-            look = self._purses and asyncio.get_running_loop().time() - self._told_at >= LOOK
+            look = self._purses and asyncio.get_running_loop().time() >= self._look_at
             if self._queue or self._looks or self._dirty or look:
                 pause = FLUSH if await self._sync() and not self._queue else RETRY
 
@@ -235,7 +236,7 @@ class Spending:
         self._serve_locally()
         waiters = list(self._queue)
         everything = ending or self._anew
-        due = everything or loop.time() - self._told_at >= LOOK
+        due = everything or loop.time() >= self._look_at
         before = {purse: purse.held for purse in self._concerned(looks, everybody=due)}
         self._dirty = False
         now = time.monotonic()
@@ -252,7 +253,8 @@ class Spending:
             self._failed(error)
             return False
         self._failing = self._anew = False
-        self._told_at = loop.time()
+        if due:
+            self._look_at = loop.time() + min(LOOK * max(1.0, len(updates) / MANY), LONGEST_LOOK)
         self._heard(report, updates, waiters)
         for _, done in looks:
             if not done.done():
@@ -262,17 +264,17 @@ class Spending:
     def _concerned(self, looks: Iterable[tuple[list[Purse], object]], *, everybody: bool) -> list[Purse]:
         """The accounts that the store is told of, or asked about."""
         now = time.monotonic()
+        asked = {purse: None for purses, _ in looks for purse in purses if not purse.forgotten}
+        if not everybody:
+            for purse in self._purses.values():
+                if purse.spent or (purse.held and purse.surplus(now)):
+                    asked[purse] = None
+            return list(asked)
         for purse in [purse for purse in self._purses.values() if purse.empty and now - purse.used > FORGET]:
             del self._purses[purse.account]
             purse.forgotten = True
             self._found.clear()
-        if everybody:
-            return [purse for purse in self._purses.values() if self._in_use(purse, now)]
-        asked = {purse: None for purses, _ in looks for purse in purses}
-        for purse in self._purses.values():
-            if purse.spent or not purse.known or purse.surplus(now):
-                asked[purse] = None
-        return list(asked)
+        return list(asked | {purse: None for purse in self._purses.values() if self._in_use(purse, now)})
 
     def _in_use(self, purse: Purse, now: float) -> bool:
         """Others need not be looked at again and again; whoever asks for one looks anew."""

@@ -14,7 +14,8 @@ from gateway.core.budgets import Action, Budget, Periods, Threshold, Touch, Wind
 from gateway.core.purse import Hold, Short, calm
 from gateway.errors import StoreUnavailable
 from gateway.spending import Spending
-from gateway.stores.counters import TTL, SqliteCounters, rows
+from gateway.stores.audit import Change
+from gateway.stores.counters import TTL, SqliteCounters, change, rows
 from gateway.stores.schema import connect
 
 
@@ -251,3 +252,41 @@ def test_who_comes_while_the_store_is_being_asked_is_told_that_it_failed_too(
                 return await asyncio.gather(*calls, *filter(None, looks), return_exceptions=True)
 
     assert list(map(type, asyncio.run(play()))) == [StoreUnavailable] * 3
+
+
+def test_what_others_do_with_an_account_is_seen_however_much_goes_on_elsewhere(tmp_path: Path) -> None:
+    """Other processes spend from it, and somebody resets it: who only asks for it is told of both."""
+
+    async def play() -> list[int]:
+        one, other = processes(tmp_path)
+        asked, busy = [touch(1_000, "asked")], [touch(10**9, "busy")]
+        seen: list[int] = []
+
+        async def sees(nano: int) -> None:
+            while True:
+                purses = one.purses(asked)
+                if (looking := one.asked(purses)) is not None:
+                    await looking
+                if not seen or purses[0].settled != seen[-1]:
+                    seen.append(purses[0].settled)
+                if seen[-1] == nano:
+                    return
+                hold = await one.reserve(busy, 1, seconds=0.0)  # so that it always has something to tell
+                assert isinstance(hold, Hold)
+                one.settle(hold, 1)
+                await asyncio.sleep(0.01)
+
+        async with asyncio.timeout(60):
+            await sees(0)
+            hold = await other.reserve(asked, 600, seconds=0.0)
+            assert isinstance(hold, Hold)
+            other.settle(hold, 600)
+            await sees(600)
+            with closing(connect(tmp_path / "gateway.db", busy_seconds=5)) as connection:
+                change(connection, asked[0].account, asked[0].ends, lambda _: 0, Change(0.0, "me", "reset", "asked"))
+            await sees(0)
+        for each in (one, other):
+            await each.close()
+        return seen
+
+    assert asyncio.run(play()) == [0, 600, 0]

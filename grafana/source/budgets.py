@@ -158,7 +158,8 @@ def _forecast() -> list[Panel]:
             About(
                 "Accounts",
                 "Runs out in: time until the account is spent if the last hour's pace goes on; empty where nothing is "
-                "being spent. A window that ends before that begins anew.",
+                "being spent. A window that ends before that begins anew. Where gateways keep budgets "
+                "each for itself, those of the fullest.",
                 *(PLAIN, 16, 9),
             ),
             {"budget": "Budget", "scope": "Scope"},

@@ -69,8 +69,12 @@ class Unbounded(NamedTuple):
     code: str  # unpriced_model | insufficient_quota
 
 
-def ceiling(call: Call, target: Target, left: int, p99: int | None, *, clamp: bool) -> Ceiling | Unbounded:
-    """`left`: nano-USD in the tightest budget it touches; `p99`: the route's output tokens, None while unknown."""
+def ceiling(
+    call: Call, target: Target, left: int, p99: int | None, *, clamp: bool, read: int | None = None
+) -> Ceiling | Unbounded:
+    """`left`: nano-USD in the tightest budget it touches; `p99`: the route's output tokens, None while unknown; `read`:
+    tokens of input at most, None: by its body.
+    """
     price, extra = target.price, target.model.max_extra_nano
     if price is None:
         return ceiling_at(0, call, target, left, p99, clamp=clamp)
@@ -79,9 +83,11 @@ def ceiling(call: Call, target: Target, left: int, p99: int | None, *, clamp: bo
     if extra is None and not price.unmetered and (what := _unbounded(call, target)):
         how = f"give {target.model.name} `max_extra_usd` in routes.yaml"
         return Unbounded(f"{what} may cost more than can be told beforehand; {how}", _SHORT)
+    if read is None:
+        read = input_bound(call, target)
     if call.form.sold:
-        return _of_pieces(call, target, price, extra)
-    return ceiling_at(input_bound(call, target), call, target, left, p99, clamp=clamp)
+        return _of_pieces(call, target, extra, read)
+    return ceiling_at(read, call, target, left, p99, clamp=clamp)
 
 
 def ceiling_at(
@@ -102,12 +108,13 @@ def ceiling_at(
     return Ceiling(_most(price, rates, read, cap * made) + (extra or 0), cap)
 
 
-def _of_pieces(call: Call, target: Target, price: Price, extra: int | None) -> Ceiling | Unbounded:
+def _of_pieces(call: Call, target: Target, extra: int | None, read: int) -> Ceiling | Unbounded:
     """Of what is sold by the piece, by the token, or by either: whichever of the two is more."""
-    piece, model = piece_of(call, price), target.model
+    price, model = target.price, target.model
+    assert price is not None
+    piece = piece_of(call, price)
     if price.rates is None or piece is None:  # by the hour of a machine, or unmetered
-        return Ceiling(_most(price, (0, 0), input_bound(call, target), 0) + (extra or 0))
-    read = input_bound(call, target)
+        return Ceiling(_most(price, (0, 0), read, 0) + (extra or 0))
     into, out = price.highest or _possible(price, call, target, read)
     each = _dearest(price, piece.rate)
     ranks = call.form.sold == "searches"
@@ -173,11 +180,16 @@ def _unescaped(text: str) -> str:
 
 
 def recorded_bound(call: Call, size: int | None, target: Target) -> int:
-    """The same of a call whose body is gone. `size`: its bytes, taken to be ASCII; None: they go by the estimate."""
+    """The same of a call whose body is gone. `size`: its bytes, taken to be ASCII; None: they go by the estimate.
+
+    For `ceiling`, which finds in such a call what its row says: that it holds images, not that they are addresses.
+    """
     bound = (call.estimated_input * ESTIMATED if size is None else size) + TEMPLATE_TOKENS
     if "tools" in call.has:
         bound += TOOL_TOKENS
     window = target.model.context_window
+    if call.attachments:
+        return max(window or 0, bound)
     return bound if window is None else min(bound, window)
 
 

@@ -14,7 +14,7 @@ from gateway.core.attempts import BUDGET
 from gateway.core.books import Books
 from gateway.core.budgets import Action, Touch, Touched
 from gateway.core.call import Endpoint
-from gateway.core.ceiling import Unbounded, ceiling_at, recorded_bound
+from gateway.core.ceiling import Unbounded, ceiling, recorded_bound
 from gateway.core.index import price_of
 from gateway.core.pricing import price_at
 from gateway.core.recorded import RecordedCall, Row, Tried
@@ -346,9 +346,8 @@ class _Till:
         left, tightest = self._books.left(touches)
         if reserved is None:
             call = RecordedCall(self._row)
-            bound = ceiling_at(
-                recorded_bound(call, call.size, target), call, target, left, None, clamp=self._plan.clamp
-            )
+            read = recorded_bound(call, call.size, target)
+            bound = ceiling(call, target, left, None, clamp=self._plan.clamp, read=read)
             if isinstance(bound, Unbounded):
                 return NoRoom(bound.code, touches[0].budget.name)
             reserved = bound.nano

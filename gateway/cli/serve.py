@@ -24,6 +24,7 @@ from gateway.server.options import Options, Sockets
 from gateway.server.protocol import Limits
 from gateway.server.single import serve_single
 from gateway.server.supervisor import Supervisor
+from gateway.stores.registry import open_ledger
 from gateway.telemetry.trace import read_tracing
 
 log = logging.getLogger("gateway")
@@ -93,6 +94,7 @@ async def _serve(options: Options, config: Config, sockets: Sockets) -> int:
     lines = open_log(options.log_format)
     try:
         warn(config)
+        await open_ledger(config.ledger, config.on_full).close()  # what no worker could open ends the start
         addresses = show(sockets.public), show(sockets.ops)
         log.info("serving on %s/v1, operations on %s, configuration %s", *addresses, config.hash)
         if options.workers == 1:

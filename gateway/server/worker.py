@@ -18,6 +18,7 @@ import uvloop
 from gateway.admission import Admission
 from gateway.config.load import load
 from gateway.core.loads import Load
+from gateway.errors import StoreUnavailable
 from gateway.keyring import Keyring
 from gateway.owners import Owners
 from gateway.rates import Rates
@@ -120,7 +121,18 @@ async def work(options: Options, lines: Log, inherited: Inherited) -> None:
     _send_metrics(control, gateway, observer)
     await observer.close()
     await control.close()
-    await lines.close()
+
+
+async def _work_or_say(options: Options, lines: Log, inherited: Inherited) -> int:
+    """The exit code. The parent starts another: a store that went away may come back."""
+    try:
+        await work(options, lines, inherited)
+    except StoreUnavailable as error:
+        log.error("worker %d cannot serve: %s", inherited.number, error)
+        return 1
+    finally:
+        await lines.close()
+    return 0
 
 
 def _take_config(content: bytes, options: Options, gateway: Gateway, observer: Observer) -> None:
@@ -147,7 +159,7 @@ def main() -> None:
     options = Options(**{**given, "config": Path(given["config"])})
     lines = open_log(options.log_format)
     public, control = socket.socket(fileno=args.public_fd), socket.socket(fileno=args.control_fd)
-    sys.exit(uvloop.run(work(options, lines, Inherited(args.number, public, control, args.limits_fd))))
+    sys.exit(uvloop.run(_work_or_say(options, lines, Inherited(args.number, public, control, args.limits_fd))))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ _HOW_TO_PRICE = (
 _PER_TOKEN = Decimal("0.0005")  # USD a million: no model is that cheap, but a price written for one token is
 _NEW_CAP_HOSTS = ("api.openai.com", ".openai.azure.com")
 _THROUGH_LITELLM = frozenset(map(str, (Asked.CHAT, Asked.EMBEDDINGS)))  # what `providers.litellm` answers
+_SEEN_OR_HEARD = frozenset({"images", "audio"})
 _ALL_BUT_RARE: frozenset[str] = Model._field_defaults["supports"]
 
 
@@ -77,9 +78,7 @@ class Models:
             max_output_tokens=first(
                 written.max_output_tokens, defaults.max_output_tokens, listing and listing.max_output_tokens
             ),
-            supports=frozenset(
-                first(written.supports, defaults.supports, listing.supports if listing else _ALL_BUT_RARE)
-            ),
+            supports=frozenset(first(written.supports, defaults.supports, _usual_supports(provider, listing))),
             set=plain({**(defaults.set or {}), **(written.set or {})}),
             drop=frozenset((*(defaults.drop or ()), *(written.drop or ()))),
             timeouts=timeouts(written.timeout),
@@ -169,6 +168,13 @@ def default_apis(dialect: str, base_url: str) -> tuple[str, ...]:
 def _token_prices(written: schema.Model) -> list[TokenPrice]:
     price = written.price
     return price if isinstance(price, list) else [price] if isinstance(price, TokenPrice) else []
+
+
+def _usual_supports(provider: ProviderConfig, listing: Listing | None) -> frozenset[str]:
+    """Of a model that says nothing of it. The embedded server is given texts alone: it has no option for more."""
+    if listing is not None:
+        return frozenset(listing.supports)
+    return _ALL_BUT_RARE - _SEEN_OR_HEARD if provider.dialect == "local" else _ALL_BUT_RARE
 
 
 def _cap_name(provider: ProviderConfig) -> str:

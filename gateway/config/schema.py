@@ -137,7 +137,7 @@ class ModelTraits(Shape):
     supports: list[Support] | None = Field(
         default=None,
         description="What the model can do. Known models get this from the price book; others are taken to do all but "
-        "`reasoning` and `prefill`.",
+        "`reasoning` and `prefill`; the embedded model, which is given texts alone, not `images` and `audio` either.",
     )
     set: dict[str, Any] | None = Field(default=None, description="Merged into each body; wins over the client.")
     drop: list[f.Text] | None = Field(default=None, description="Members removed from each request's body.")

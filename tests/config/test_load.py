@@ -321,3 +321,21 @@ def test_yaml_is_read_as_editors_do() -> None:
     assert document.data == {"a": scalars, "b": {"x": 1, "y": 2}, "c": {"x": 1, "y": 3}}
     assert (document.lines["c",], document.lines["c", "y"], document.lines["c", "x"]) == (3, 5, 2)
     assert not problems.found
+
+
+def test_the_embedded_model_takes_texts_alone_unless_it_is_said_otherwise(tmp_path: Path) -> None:
+    """docs/decisions/0027-what-the-embedded-model-takes.md"""
+    found = config_of(
+        """
+        version: 1
+        providers: {a: {base_url: "http://127.0.0.1:9/v1"}, l: {dialect: local}}
+        models:
+          any: {provider: a, price: unmetered}
+          own: {provider: l, price: unmetered}
+          told: {provider: l, price: unmetered, supports: [images]}
+        """,
+        tmp_path,
+    ).rules.models
+    assert found["any"].supports == {"tools", "json_schema", "images", "audio"}
+    assert found["own"].supports == {"tools", "json_schema"}
+    assert found["told"].supports == {"images"}

@@ -50,10 +50,11 @@ class SqliteLedger:
     transaction under way then was being written (under 20 ms for a full batch on an idle disk); never part of a batch.
     A power cut: the transactions since the last checkpoint of the write-ahead log (1,000 pages, about 1,500 requests),
     because `synchronous = NORMAL` does not sync each commit; the file itself stays sound (sqlite.org/pragma.html).
-    While the disk refuses writes, rows wait in memory, `capacity` of them at most.
+    While the disk refuses writes, rows wait in memory, `capacity` of them at most and those of what is under way.
 
-    **When the queue is full.** `reject`: `room` waits up to `room_seconds`, then raises StoreUnavailable. `drop`: the
-    row is left out and counted in `dropped`.
+    **When the queue is full.** `reject`: `room` waits up to `room_seconds`, then raises StoreUnavailable; what was let
+    in before is kept, and a request that was refused, and cost nothing, gets no row. `drop`: the row is left out and
+    counted in `dropped`.
 
     A ledger belongs to one process and one event loop: make it after a fork, and call everything from that loop.
     """
@@ -114,9 +115,12 @@ class SqliteLedger:
             raise StoreUnavailable("the ledger cannot be written at the moment, and its queue is full") from None
 
     def put(self, record: Record) -> None:
-        if self._drops and self._put - self._done >= self._capacity:
-            self.dropped += 1
-            return
+        if self._put - self._done >= self._capacity:
+            if self._drops:
+                self.dropped += 1
+                return
+            if record.outcome == "rejected" and not record.attempts:
+                return  # for want of room, mostly: while a disk is full, its clients come again and again
         self._queue.append(record)
         self._put += 1
         if self._idle:

@@ -281,6 +281,28 @@ def test_reject_waits_for_room_then_refuses(tmp_path: Path) -> None:
     assert sums(path).requests == 4
 
 
+def test_who_is_refused_for_want_of_room_takes_none(tmp_path: Path) -> None:
+    """While a disk is full for hours, clients that are told to come again do so."""
+    path = tmp_path / "gateway.db"
+
+    async def story() -> None:
+        ledger = Impatient(path, capacity=3, batch_seconds=0)
+        with closing(lock(path)):
+            for i in range(3):
+                ledger.put(record(f"r{i}"))
+            for i in range(100):
+                ledger.put(record(f"refused{i}")._replace(outcome="rejected", attempts=(), cost_nano=0))
+            ledger.put(record("cost-something")._replace(outcome="rejected"))
+            assert (ledger.depth, ledger.dropped) == (4, 0)
+        ledger.room_seconds = ledger.close_seconds = 60
+        await ledger.room()
+        ledger.put(record("refused")._replace(outcome="rejected", attempts=(), cost_nano=0))
+        await ledger.close()
+
+    run(story())
+    assert {made.id for made in read_requests(path)} == {"r0", "r1", "r2", "cost-something", "refused"}
+
+
 def test_room_returns_as_soon_as_there_is_some(tmp_path: Path) -> None:
     async def story() -> None:
         ledger = SqliteLedger(tmp_path / "gateway.db", capacity=1, batch_seconds=60)

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 # Above this a number is not a count of tokens: no context window comes within a thousandth of it, and prices times
 # counts below it fit SQLite's 64-bit integers.
 _ABSURD = 1_000_000_000
+# Nor does a model think that long for one answer: a total that says so beside counts that do not is a mistake.
+_LONGEST_THOUGHT = 1_000_000
 
 _BYTES_PER_TOKEN = 4
 _LONGEST_SOUND = 1_000_000  # seconds
@@ -89,6 +91,8 @@ def read_usage(reported: Mapping[str, Any]) -> Usage | None:
     # Gemini's OpenAI endpoint and xAI leave thinking out of completion_tokens but count it in total_tokens, and bill it
     # as output (ai.google.dev/gemini-api/docs/thinking, "Pricing"; mozilla-ai/any-llm#1290; docs.x.ai, "Reasoning").
     outside = max((total or 0) - prompt - output, 0)
+    if outside > _LONGEST_THOUGHT:
+        outside = 0
     inside = min(max(_reasoning(reported, out) - outside, 0), output)
     usage = Usage(prompt - cached - written, cached, written, output - inside, inside + outside)
     more = _more(reported, into, out, usage)

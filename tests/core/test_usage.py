@@ -169,6 +169,11 @@ ODD: list[tuple[str, dict[str, Any], Usage | None]] = [
     ("an absurd float", {"prompt_tokens": 1e300, "completion_tokens": 2}, Usage(output=2)),
     ("an absurd count", {"prompt_tokens": 10**12, "completion_tokens": 2}, Usage(output=2)),
     ("an absurd total", {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 10**30}, Usage(input=3, output=2)),
+    (
+        "a total that nobody can have thought",
+        {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 99_999_999},
+        Usage(input=3, output=2),
+    ),
     ("details of another type", {"prompt_tokens": 3, "prompt_tokens_details": [1]}, Usage(input=3)),
     ("null details", {"completion_tokens": 3, "completion_tokens_details": None}, Usage(output=3)),
     ("more cached than there was", {"prompt_tokens": 10, "cached_tokens": 25}, Usage(cached_input=10)),

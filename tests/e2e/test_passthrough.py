@@ -204,7 +204,7 @@ def test_a_client_that_reads_nothing_holds_nothing(tmp_path: Path, upstream: Ups
     upstream.script("", large)
     request = b"POST /v1/files HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n"
     request += b"authorization: Bearer may-0123456789abcdef\r\n\r\n"
-    routes = ROUTES.replace("@BASE@", upstream.base_url) + "defaults: {timeout: {idle: 500ms}}\n"
+    routes = ROUTES.replace("@BASE@", upstream.base_url) + "defaults: {timeout: {idle: 3s}}\n"
     with Gateway(tmp_path, routes) as other, socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(("127.0.0.1", other.port))

@@ -41,7 +41,8 @@ def test_a_run(tmp_path: Path, files: Mapping[str, str], status: int, said: str)
     for name, text in files.items():
         (tmp_path / f"test_{name}.py").write_text(text)
     given = ["--numprocesses", "1", "--rootdir", str(tmp_path), str(tmp_path)]
-    env = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "-p xdist"}  # others load for seconds
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # of the run it is in
+    env |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "-p xdist"}  # other plugins load for seconds
     ended = subprocess.run(
         [sys.executable, SUITE, *given], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False
     )

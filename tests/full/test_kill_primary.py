@@ -116,7 +116,8 @@ def check(found: Figures, q: float, most_ms: float) -> None:
 
 
 def test_ten_seconds(tmp_path: Path) -> None:
-    check(kill_under_load(tmp_path, 10), 0.9, 10 * ADDED_MS)  # beside other tests
+    """Beside other tests: whoever pays for a dead primary each time still shows in the median."""
+    check(kill_under_load(tmp_path, 10), 0.5, 10 * ADDED_MS)
 
 
 @pytest.mark.full

@@ -95,7 +95,7 @@ def settle(gateway: Gateway, prometheus: Prometheus, first: float) -> Seen:
         return gateway.metric("gateway_requests_total") == len(gateway.rows()) + STRANGERS
 
     until("all to be counted and written", whole, 60)
-    prometheus.wait(f"sum(gateway_requests_total) == {gateway.metric('gateway_requests_total')}", 60)
+    prometheus.wait(f"sum(gateway_requests_total) == {gateway.metric('gateway_requests_total')}", 300)
 
     def calm() -> float:
         before = Ledger.read(path, gateway.log)

@@ -172,13 +172,9 @@ class PublicApp:
         """The whole body. Raises RequestError 413, where it can before the body has been taken in, and 408."""
         self._check_head(scope, self._max_body, self._too_large())
         message = await receive()
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body"):
-            return body
-        parts, size = [body], len(body)
-        while message.get("more_body"):
-            if size > self._max_body:
-                raise self._too_large()
+        parts: list[bytes] = [message.get("body", b"")]
+        size = len(parts[0])
+        while message.get("more_body") and size <= self._max_body:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise RequestError("The body ended before it was whole.")
@@ -186,6 +182,8 @@ class PublicApp:
                 raise RequestError("The body did not come in time.", status=408)
             parts.append(message.get("body", b""))
             size += len(parts[-1])
+        if size > self._max_body:
+            raise self._too_large()
         return b"".join(parts)
 
     def _too_large(self) -> RequestError:

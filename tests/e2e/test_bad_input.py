@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.server.options import Sizes
 from tests.servers import Gateway, until
 from tests.upstream import Upstream
 
@@ -151,6 +152,15 @@ def test_a_50_mb_body_in_chunks(gateway: Gateway, upstream: Upstream) -> None:
     """No length is announced: the limit is found while reading."""
     pieces = (b"x" * 1_000_000 for _ in range(50))
     answer = gateway.post(content=pieces, headers=JSON)
+    assert answer.status_code == 413
+    assert envelope(answer)["code"] == "request_too_large"
+    assert upstream.requests == []
+
+
+def test_a_body_that_passes_the_limit_with_its_last_bytes(gateway: Gateway, upstream: Upstream) -> None:
+    content = body(x="x" * (Sizes().body - len(body(x="")) + 1))
+    assert len(content) == Sizes().body + 1
+    answer = gateway.post(content=iter((content[:-10], content[-10:])), headers=JSON)
     assert answer.status_code == 413
     assert envelope(answer)["code"] == "request_too_large"
     assert upstream.requests == []

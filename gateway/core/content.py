@@ -232,13 +232,21 @@ def _is_remote(part: object) -> bool:
     holders = [value for value in part.values() if isinstance(value, dict)] + [part]
     if any(_leads_elsewhere(holder.get(name)) for holder in holders for name in _ADDRESSES):
         return True  # whatever else stands beside it
-    if any(_leads_elsewhere(data) and "://" in data[:_SCHEME] for data in _data(holders)):
+    named = [holder for holder in holders if not (kind == "document" and _is_plain_text(holder))]
+    if any(_leads_elsewhere(data) and "://" in data[:_SCHEME] for data in _data(named)):
         return True
     return (
         not any(isinstance(holder.get("url"), str) and holder["url"].startswith("data:") for holder in holders)
         and not any(name in holder for holder in holders for name in _DATA)
         and not any(isinstance(value, str) and value.startswith("data:") for value in part.values())
     )
+
+
+def _is_plain_text(source: Mapping[str, Any]) -> bool:
+    """Of Anthropic's documents, whose text may begin with an address that nobody follows: their "Plain text" source
+    (platform.claude.com/docs/en/build-with-claude/citations).
+    """
+    return source.get("type") == "text"
 
 
 def _data(holders: Sequence[Mapping[str, Any]]) -> Iterator[str]:

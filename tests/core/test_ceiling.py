@@ -26,6 +26,7 @@ REMOTE = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png
 HELLO = {"role": "user", "content": "hello"}
 # What a tool showed, in the responses API.
 SHOWN = {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_image", "file_id": "file-1"}]}
+PLAIN = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "https://a.b says so"}}
 SCREEN = {"type": "computer_call_output", "output": {"type": "computer_screenshot", "image_url": "https://example.com"}}
 
 
@@ -131,6 +132,8 @@ def test_input() -> None:
         (chat({"type": "document_url", "document_url": "https://example.com/a.pdf"}), {}, "only an address"),
         (chat({"image_url": "https://example.com/a.png"}), {"context_window": 9}, "only an address"),
         (chat({"type": "text", "uuid": "1", "audio_url": "https://example.com/a"}), {}, "only an address"),
+        (chat({"type": "input_audio", "input_audio": {"type": "text", "data": "https://a.b"}}), {}, "only an address"),
+        (chat({**PLAIN, "file_data": "https://example.com/a.pdf"}), {"context_window": 9}, "only an address"),
         (chat({"type": "image_embeds", "image_embeds": "AAAA", "uuid": "1"}), {"context_window": 9}, "only an address"),
         (chat(models=["large"]), {}, "`models`"),
         (other(Endpoint.MESSAGES, messages=[HELLO], max_tokens=9, fallbacks=[{"model": "x"}]), {}, "`fallbacks`"),
@@ -180,6 +183,12 @@ def test_an_image_may_fill_the_context_window() -> None:
     call, on = chat(IMAGE), target(context_window=100_000)
     assert input_bound(call, on) == 100_000
     assert isinstance(ceiling(call, on, RICH, None, clamp=True), Ceiling)
+
+
+def test_a_text_that_begins_with_an_address_is_none() -> None:
+    call = other(Endpoint.MESSAGES, messages=[{"role": "user", "content": [PLAIN]}], max_tokens=9)
+    assert not call.remote
+    assert isinstance(ceiling(call, target(context_window=100_000), RICH, None, clamp=True), Ceiling)
 
 
 def test_prices() -> None:

@@ -21,8 +21,10 @@ from gateway.core.fields import Fields
 from gateway.core.hints import by_name
 from gateway.errors import RequestError
 
+_SIZE = "bytes"  # of a file, which stands as {"bytes": its size}; what a text says is never a number there
 _FLAGS = frozenset({"stream"})
 _NUMBERS = frozenset({"n"})
+_HINTS = frozenset({"metadata[task]", "metadata[tags]", "metadata[tags][]"})  # ours, as in `outgoing_body`
 _WORDS: Mapping[bytes, bool] = {b"true": True, b"false": False, b"True": True, b"False": False}
 
 Piece = bytes | tuple[int, int]
@@ -74,8 +76,10 @@ def _put(members: dict[str, Any], part: Part) -> None:
     value = _value(part)
     name, inner = part.member, part.name[len(part.member) :]
     if inner not in ("", "[]"):
+        if part.value is None:  # no API has them there, and nobody here would count them
+            raise RequestError(f"the part {part.name!r} is a file, which no object may hold", param=part.name)
         members, name = members.setdefault(name, {}), inner.removesuffix("[]").removeprefix("[").removesuffix("]")
-        if not isinstance(members, dict):
+        if not isinstance(members, dict) or isinstance(members.get(_SIZE), int):  # the latter: a file
             raise RequestError(f"the part {part.member!r} stands twice", param=part.member)
     if not inner.endswith("[]"):
         if name in members:
@@ -91,12 +95,12 @@ def _put(members: dict[str, Any], part: Part) -> None:
 def outgoing_parts(
     parts: Parts, *, model: str, set: Mapping[str, Any], drop: frozenset[str], json: Json
 ) -> tuple[Piece, ...]:
-    """The form with the model's name, `set` (parts of that name give way to ours) and `drop` applied."""
+    """The form with the model's name, `set` (parts of that name give way to ours) and `drop` applied, without hints."""
     pieces: list[Piece] = []
     for part in parts.parts:
         if part.member == "model":
             pieces += (_head(parts.boundary, part), model.encode(), b"\r\n")
-        elif part.member not in drop and part.member not in set:
+        elif part.member not in drop and part.member not in set and part.name not in _HINTS:
             pieces += (_head(parts.boundary, part), (part.start, part.size), b"\r\n")
     for name, value in set.items():
         if name != "model":
@@ -136,7 +140,7 @@ def _escaped(filename: str) -> str:
 
 def _value(part: Part) -> object:
     if part.value is None:
-        return {"bytes": part.size}
+        return {_SIZE: part.size}
     if part.name in _FLAGS and part.value in _WORDS:
         return _WORDS[part.value]
     if part.name in _NUMBERS and part.value.isdigit() and len(part.value) < 10:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.call import Endpoint
-from gateway.core.multipart import Parts, outgoing_parts, parse_form
+from gateway.core.multipart import Part, Parts, outgoing_parts, parse_form
 from gateway.errors import Overloaded, RequestError
 from gateway.providers.streamed import Streamed
 from gateway.server.uploads import IN_MEMORY, WRITTEN, FormReader, Room, Spool, boundary_of
@@ -125,6 +125,41 @@ def test_what_stands_twice(names: tuple[str, ...]) -> None:
     parts = read(form(("model", b"m"), ("file", b"x"), *((name, b"1") for name in names)))
     with pytest.raises(RequestError, match="stands twice"):
         parse_form(Endpoint.TRANSCRIPTIONS, [], parts, CODEC)
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (("image", "image[1]"), "no object may hold"),
+        (("image[0]", "image[1]"), "no object may hold"),
+        (("image[a][]",), "no object may hold"),
+    ],
+)
+def test_a_file_stands_alone_or_in_a_list(names: tuple[str, ...], says: str) -> None:
+    """Else a server could be sent several pictures where one is counted."""
+    texts = read(form(("model", b"m"), ("prompt", b"x")))
+    files = tuple(Part(name, 0, 9, filename="a.png") for name in names)
+    with pytest.raises(RequestError, match=says):
+        parse_form(Endpoint.IMAGE_EDITS, [], texts._replace(parts=texts.parts + files), CODEC)
+
+
+def test_a_file_has_no_members() -> None:
+    texts = read(form(("model", b"m"), ("prompt", b"x"), ("image[x]", b"1")))
+    parts = (Part("image", 0, 9, filename="a.png"), *texts.parts)
+    with pytest.raises(RequestError, match="stands twice"):
+        parse_form(Endpoint.IMAGE_EDITS, [], texts._replace(parts=parts), CODEC)
+
+
+def test_hints_in_a_form_stay_here() -> None:
+    """As `extra_body={"metadata": {...}}` is written by OpenAI's SDKs; of a JSON body they are taken out, too."""
+    hints = (("metadata[task]", b"notes"), ("metadata[tags][]", b"a"), ("metadata[tags][]", b"b"))
+    parts = read(form(("model", b"m"), *hints, ("metadata[own]", b"1"), ("file", b"x")))
+    call = parse_form(Endpoint.TRANSCRIPTIONS, [], parts, CODEC)
+    assert (call.hints.task, call.hints.tags) == ("notes", frozenset({"a", "b"}))
+    pieces = outgoing_parts(parts, model="m", set={}, drop=frozenset(), json=CODEC)
+    sent = b"".join(piece for piece in pieces if isinstance(piece, bytes))
+    assert b'name="metadata[own]"' in sent
+    assert b"metadata[t" not in sent
 
 
 def test_a_model_has_one_name() -> None:

@@ -245,6 +245,37 @@ def test_a_weight_of_nothing() -> None:
     assert any("weight 0" in each.text for each in found.remarks)
 
 
+def test_weights_of_nothing_at_all(tmp_path: Path) -> None:
+    found = imported(model_list=[deployment("g", "openai/a", weight=0), deployment("g", "groq/b", weight=0)])
+    assert route(found, "g")["use"] == ["g-openai", "g-groq"]
+    assert any("every weight is 0" in each.text for each in found.remarks)
+    assert loads(found, tmp_path)
+
+
+def test_names_that_look_alike_without_what_a_name_cannot_have(tmp_path: Path) -> None:
+    groups = ("a (x)", "a [x]", "通义", "千问")
+    found = imported(model_list=[deployment(name, f"openai/{number}") for number, name in enumerate(groups)])
+    routes = yaml.safe_load(found.yaml)["routes"]
+    assert [each["name"] for each in routes] == ["a -x-", "a -x--2", "route", "route-2"]
+    assert [each["match"]["model"] for each in routes] == [["a (x)"], ["a [x]"], ["route"], ["route-2"]]
+    assert any("千问: names are ASCII here: clients ask for route-2" in each.text for each in found.remarks)
+    assert loads(found, tmp_path)
+
+
+def test_seconds_with_an_exponent(tmp_path: Path) -> None:
+    listed = [deployment("m", "openai/a", timeout="6e2", stream_timeout=Decimal("1E+1"))]
+    found = imported(model_list=listed, litellm_settings={"request_timeout": "9e2"})
+    assert entry(found, "models", "m")["timeout"] == {"attempt": "600s", "first_token": "10s"}
+    assert entry(found, "defaults", "timeout") == {"total": "900s"}
+    assert loads(found, tmp_path)
+
+
+def loads(found: Imported, folder: Path) -> bool:
+    made = folder / "routes.yaml"
+    made.write_text(found.yaml)
+    return said_about(made) == []
+
+
 def test_a_group_may_be_called_anything() -> None:
     found = imported(
         model_list=[deployment(name, "openai/a") for name in ("a", "(b) & c?", "-")],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from gateway.config.litellm_import.deployments import Deployment, Entry, Models
 from gateway.config.litellm_import.remarks import DIFFERS, LOST, SETTINGS, Remark
 from gateway.config.litellm_import.render import render
 from gateway.config.litellm_import.secrets import variables
-from gateway.config.litellm_import.servers import number
+from gateway.config.litellm_import.servers import number, seconds
 
 ORDERS: Mapping[str, tuple[str, str]] = {  # routing_strategy -> ours, and how it differs
     "simple-shuffle": ("weighted", ""),
@@ -105,7 +105,7 @@ class _Conversion:
                 self._remarks.append(Remark(DIFFERS, "num_retries", f"{retries}: {MOST_RETRIES} is the most"))
         timeout = self._number("timeout") or self._number("request_timeout")
         if timeout is not None and timeout > 0:
-            defaults["timeout"] = {"total": f"{timeout}s"}
+            defaults["timeout"] = {"total": seconds(timeout)}
             text = "LiteLLM's timeout is for each try; `total` spans all of them"
             self._remarks.append(Remark(DIFFERS, "request_timeout", text))
         return defaults
@@ -115,7 +115,7 @@ class _Conversion:
     def _routes(self, groups: Mapping[str, Sequence[Deployment]], entries: Mapping[str, list[Entry]]) -> list[Any]:
         fallbacks = self._fallbacks(entries)
         aliases = self._aliases(entries)
-        routes = []
+        routes: list[dict[str, Any]] = []
         for group, found in entries.items():
             names = [group, *(alias for alias, of in aliases.items() if of == group)]
             after = fallbacks.get(group, [])
@@ -125,11 +125,9 @@ class _Conversion:
                 continue
             if own_name and not after and len(names) == 1:
                 continue  # a model under its own name needs no route
-            route: dict[str, Any] = {
-                "name": _route_name(group),
-                "match": {"model": names},
-                **self._use(groups[group], found),
-            }
+            name = _route_name(group, {each["name"] for each in routes})
+            match = {"model": self._asked_for(names, name)}
+            route: dict[str, Any] = {"name": name, "match": match, **self._use(groups[group], found)}
             if after:
                 route["fallback"] = after
             if group in self._content_policy:
@@ -137,11 +135,23 @@ class _Conversion:
             routes.append(route)
         return routes
 
+    def _asked_for(self, names: Sequence[str], instead: str) -> list[str]:
+        """The names that a route can match; `instead` where there is none."""
+        found = [name for name in names if name.isascii()] or [instead]
+        for name in names:
+            if not name.isascii():
+                text = f"{name}: names are ASCII here: clients ask for {found[0]}"
+                self._remarks.append(Remark(DIFFERS, "model_name", text))
+        return found
+
     def _use(self, deployments: Sequence[Deployment], found: Sequence[Entry]) -> dict[str, Any]:
         if len(found) == 1:
             return {"use": [found[0].name]}
         drained = [each.weight == 0 for each in deployments]
-        if any(drained) and not all(drained):
+        if all(drained):
+            text = "every weight is 0: each of them is picked as often as the others"
+            self._remarks.append(Remark(DIFFERS, deployments[0].path, text))
+        elif any(drained):
             text = "weight 0: it is not among the candidates"
             self._remarks += [Remark(DIFFERS, each.path, text) for each in deployments if each.weight == 0]
             used = [pair for pair in zip(deployments, found, strict=True) if pair[0].weight]
@@ -152,7 +162,9 @@ class _Conversion:
             return {"use": [entry.name for _, entry in ranked]}
         if self._order != "weighted":
             return {"use": [entry.name for entry in found], "order": self._order}
-        weighed = [{"model": each.name, "weight": each.weight} if each.weight != 1 else each.name for each in found]
+        weighed = [
+            {"model": each.name, "weight": each.weight} if each.weight not in (0, 1) else each.name for each in found
+        ]
         return {"use": weighed, "order": "weighted"}
 
     def _fallbacks(self, entries: Mapping[str, list[Entry]]) -> dict[str, list[str]]:
@@ -305,8 +317,13 @@ class _Conversion:
                 self._remarks.append(Remark(LOST, f"litellm_settings.{name}", text))
 
 
-def _route_name(group: str) -> str:
-    return _NOT_A_NAME.sub("-", group).lstrip("-._:/@+ ")[:128].rstrip() or "route"
+def _route_name(group: str, taken: Collection[str]) -> str:
+    name = base = _NOT_A_NAME.sub("-", group).lstrip("-._:/@+ ")[:120].rstrip() or "route"
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{base}-{number}"
+    return name
 
 
 _NOT_A_NAME = re.compile(r"[^A-Za-z0-9._:/@+ -]+")

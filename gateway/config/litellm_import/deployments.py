@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from gateway.config.litellm_import import servers
 from gateway.config.litellm_import.remarks import DIFFERS, INFO, LOST, PARAMS, Remark
 from gateway.config.litellm_import.secrets import Secrets, is_no_key, is_secret
-from gateway.config.litellm_import.servers import LITELLM_KEYS, SERVERS, USUAL_KEYS, Server, number
+from gateway.config.litellm_import.servers import LITELLM_KEYS, SERVERS, USUAL_KEYS, Server, number, seconds
 from gateway.config.litellm_names import LITELLM_CLOUDS, LITELLM_OPTIONS
 
 _MILLION = 1_000_000
@@ -177,7 +177,7 @@ class Models:
         if isinstance(dropped := params.get("additional_drop_params"), list):
             model["drop"] = [each for each in dropped if _is_member(each)]
         timeout = {
-            ours: f"{value}s"
+            ours: seconds(value)
             for theirs, ours in (("timeout", "attempt"), ("stream_timeout", "first_token"))
             if (value := number(params.get(theirs))) is not None and value > 0
         }

@@ -115,6 +115,11 @@ def number(value: object) -> int | Decimal | None:
     return value if not isinstance(value, Decimal) or value.is_finite() else None
 
 
+def seconds(value: int | Decimal) -> str:
+    """As a duration, which has no exponent."""
+    return f"{Decimal(value):f}s"
+
+
 def plain(value: Any) -> Any:  # noqa: ANN401 - YAML can be anything
     """With `os.environ/X` replaced, however deep."""
     if isinstance(value, Mapping):

@@ -262,6 +262,14 @@ def test_names_that_look_alike_without_what_a_name_cannot_have(tmp_path: Path) -
     assert loads(found, tmp_path)
 
 
+def test_a_wildcard_has_no_price_and_nothing_is_no_size(tmp_path: Path) -> None:
+    listed = deployment("openai/*", "openai/*", input_cost_per_token=0, output_cost_per_token=0)
+    found = imported(model_list=[listed | {"model_info": {"max_input_tokens": 0, "max_tokens": 0}}])
+    assert entry(found, "models", "openai/*") == {"provider": "openai"}
+    assert any("name one of them to give it a price" in each.text for each in found.remarks)
+    assert loads(found, tmp_path)
+
+
 def test_seconds_with_an_exponent(tmp_path: Path) -> None:
     listed = [deployment("m", "openai/a", timeout="6e2", stream_timeout=Decimal("1E+1"))]
     found = imported(model_list=listed, litellm_settings={"request_timeout": "9e2"})

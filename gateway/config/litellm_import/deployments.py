@@ -147,6 +147,9 @@ class Models:
         model = {"provider": provider, **self._model(deployment)}
         if wildcard:
             model.pop("model", None)
+            if model.pop("price", None):
+                text = "the models of a wildcard have prices of their own: name one of them to give it a price"
+                self.remarks.append(Remark(LOST, f"{deployment.path}: price", text))
             if name != group:
                 text = f"`{group}` has become `{name}`: clients ask for {name.removesuffix('*')}NAME"
                 self.comment("models", name, f"differs: {text}")
@@ -162,9 +165,9 @@ class Models:
             model["hosting"] = "self"
         if {"input", "output"} <= (prices := _prices(deployment)).keys():
             model["price"] = prices
-        if isinstance(window := info.get("max_input_tokens"), int):
+        if isinstance(window := info.get("max_input_tokens"), int) and window > 0:
             model["context_window"] = window
-        if isinstance(longest := info.get("max_output_tokens") or info.get("max_tokens"), int):
+        if isinstance(longest := info.get("max_output_tokens") or info.get("max_tokens"), int) and longest > 0:
             model["max_output_tokens"] = longest
         supports = [ours for theirs, ours in _SUPPORTS.items() if info.get(theirs) is True]
         if supports:

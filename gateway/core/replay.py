@@ -95,6 +95,7 @@ class _Story:
         self._answered = False
         self._outcome = ""
         self._by_budget = self._unpriced = self._assumed = self._estimated = False
+        self._worth = (1, 1)  # what an answer had cost, to what its estimate costs
         self._left: dict[str, list[Tried]] = {}  # by model: attempts that have not been lived through again
         for each in case.tried:
             if each.purpose != HEDGE:
@@ -211,8 +212,10 @@ class _Story:
             usage = self._case.usual(row)
         result = "cancelled" if row.outcome == "cancelled" else "ok"
         nano = _priced(usage, target)
-        if row.given_again and target.model.name == row.model and self._case.same_price(target, row):
-            nano = row.cache_saved_nano or nano  # what it had cost, which is better known than how long it was
+        known = row.cache_saved_nano if row.given_again and target.model.name == row.model else None
+        if known and self._case.same_price(target, row):  # better known than how long it was
+            self._worth = (known, nano) if nano else self._worth
+            nano = known
         return _Met(usage, nano, result, committed=True)
 
     def _not_tried(self, index: int, refused: NoRoom) -> Past:
@@ -243,7 +246,10 @@ class _Story:
         if self._speaker is None or self._speaker.price is None:
             return None
         price = price_at(baseline.price, self._case.row.when)
-        return None if price is None else baseline_cost(self._usage, price)
+        if price is None:
+            return None
+        had_cost, estimated = self._worth
+        return baseline_cost(self._usage, price) * had_cost // estimated
 
 
 def _priced(usage: Usage, target: Target) -> int:

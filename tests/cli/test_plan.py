@@ -292,6 +292,8 @@ def test_who_asked_for_no_answer_is_charged_for_none(tmp_path: Path) -> None:
     assert cost(cached + "budgets: [{name: none, limit_usd: 0.000001, window: day}]\n") == 0
     # Without it each of the two costs once more what it had cost.
     assert cost(BEFORE) == 3 * GPT
+    dearer = planned(tmp_path, BEFORE)["totals"]  # as was asked for: nothing is saved, and nothing is lost
+    assert nano(dearer["baseline_usd"]["after"]) == nano(dearer["cost_usd"]["after"])
     (tmp_path / "routes.yaml").write_text(BEFORE)
     given = planned(tmp_path, cached)
     assert nano(given["totals"]["cost_usd"]["after"]) == GPT

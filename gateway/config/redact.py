@@ -60,8 +60,9 @@ def without_secrets(text: str, account: ProviderConfig) -> str:
     """What an upstream said, without what it was sent to know us by, whatever that looks like, and without what looks
     like any other secret. Servers quote the key that they refuse.
     """
-    for value in (account.api_key, *account.headers.values()):
-        for secret in (value, value.rpartition(" ")[2]):  # "Bearer" may go before it
-            if len(secret) >= _SHORTEST:
-                text = text.replace(secret, SHOWN)
+    values = (account.api_key, *account.headers.values())
+    secrets = {part for value in values for part in (value, value.rpartition(" ")[2])}  # "Bearer" may go before it
+    for secret in sorted(secrets, key=len, reverse=True):  # one may be the beginning of another
+        if len(secret) >= _SHORTEST:
+            text = text.replace(secret, SHOWN)
     return redact(text)[0]

@@ -117,3 +117,5 @@ def test_what_an_upstream_was_sent_is_hidden_whatever_it_looks_like() -> None:
     assert without_secrets(said, account) == f"401: no key '{SHOWN}', {SHOWN} ({SHOWN}), {SHOWN}, for acme"
     assert without_secrets("503: the model is loading", account) == "503: the model is loading"
     assert without_secrets("503: key", account._replace(api_key="", headers={})) == "503: key"
+    longer = account._replace(headers={"x-key": "correct horse battery"})
+    assert without_secrets("no correct horse battery", longer) == f"no {SHOWN}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.cli import period as periods
+from gateway.cli.reading import reader
 from gateway.cli.table import table
 from gateway.config import load
 from gateway.config.types import Config
@@ -65,11 +66,9 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+@reader
 def _condition(text: str) -> Condition:
-    try:
-        return read_condition(text, METRICS)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    return read_condition(text, METRICS)
 
 
 def _forecast(history: History, configs: tuple[Config, Config], period: periods.Period, *, shown: bool) -> Forecast:

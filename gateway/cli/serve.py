@@ -13,6 +13,7 @@ from pathlib import Path
 import uvloop
 
 from gateway.admission import MAX_IN_FLIGHT
+from gateway.cli.reading import host_and_port, reader
 from gateway.config.fields import parse_duration
 from gateway.config.load import load
 from gateway.config.types import Config
@@ -33,11 +34,11 @@ SIZES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--listen", default="127.0.0.1:4000", type=_address, metavar="HOST:PORT",
+        "--listen", default="127.0.0.1:4000", type=host_and_port, metavar="HOST:PORT",
         help="public listener (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--ops-listen", default="127.0.0.1:9464", type=_address, metavar="HOST:PORT",
+        "--ops-listen", default="127.0.0.1:9464", type=host_and_port, metavar="HOST:PORT",
         help="operations listener (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
@@ -146,14 +147,6 @@ def _bind(address: str, option: str) -> socket.socket:
         raise _RefusalError(f"{option} {address}: {reason}") from None
 
 
-def _address(text: str) -> str:
-    try:
-        split_address(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return text
-
-
 def _workers(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= 64:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 64")
@@ -166,11 +159,9 @@ def _count(text: str) -> int:
     return int(text)
 
 
+@reader
 def _seconds(text: str) -> float:
-    try:
-        return 0.0 if text in {"0", "0s"} else parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    return 0.0 if text in {"0", "0s"} else parse_duration(text)
 
 
 def _size(text: str) -> int:

@@ -27,6 +27,7 @@ import uvloop
 
 from gateway.cli.doctor import files, installed, listeners, settings, stores, upstreams
 from gateway.cli.doctor.findings import Finding, as_json, as_text, clean, counts, failure, worth_hiding
+from gateway.cli.reading import host_and_port, reader
 from gateway.config.fields import parse_duration
 from gateway.config.load import load, load_yaml
 from gateway.config.types import Config
@@ -51,12 +52,12 @@ class Look(NamedTuple):
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--listen", default="127.0.0.1:4000", metavar="HOST:PORT", type=_address,
+    parser.add_argument("--listen", default="127.0.0.1:4000", metavar="HOST:PORT", type=host_and_port,
                         help="as `gateway serve` is given it (default %(default)s)")  # fmt: skip
-    parser.add_argument("--ops-listen", default="127.0.0.1:9464", metavar="HOST:PORT", type=_address,
+    parser.add_argument("--ops-listen", default="127.0.0.1:9464", metavar="HOST:PORT", type=host_and_port,
                         help="likewise (default %(default)s)")  # fmt: skip
     parser.add_argument("--allow-anonymous", action="store_true", help="likewise")
-    parser.add_argument("--timeout", default=10.0, type=_seconds, metavar="DURATION",
+    parser.add_argument("--timeout", default=10.0, type=reader(parse_duration), metavar="DURATION",
                         help="for each look; all run at the same time (default 10s)")  # fmt: skip
     parser.add_argument("--strict", action="store_true", help="a warning is a failure")
     parser.add_argument("--json", action="store_true", help="the same for programs")
@@ -210,18 +211,3 @@ def _secrets(config: Config | None, raw: Any) -> Iterator[str]:  # noqa: ANN401 
                 *(value for name, value in provider.headers.items() if settings.SECRET.search(name)),
             )
         yield from (hook.secret for hook in config.webhooks)
-
-
-def _address(text: str) -> str:
-    try:
-        split_address(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return text
-
-
-def _seconds(text: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
